@@ -1,0 +1,154 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// control runs a statement on the writer's connection, as the store itself.
+func control(t *testing.T, s *Store, query string) {
+	t.Helper()
+	if err := s.writer.raw(func(c *conn) error { return c.control(query) }); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func wantCode(t *testing.T, err error, code int) {
+	t.Helper()
+	var e *sqlite.Error
+	if !errors.As(err, &e) || primary(e) != code {
+		t.Errorf("got error %v, want one of SQLite's code %d", err, code)
+	}
+}
+
+func TestCommitFailureTakesTheWholeBatch(t *testing.T) {
+	s, _ := newStore(t)
+	wantErrors(t, []error{s.Update(t.Context(), putting(t, "before"))}, nil)
+	fail := true
+	err := s.writer.raw(func(c *conn) error {
+		c.RegisterCommitHook(func() int32 {
+			if fail {
+				return 1
+			}
+			return 0
+		})
+		return nil
+	})
+	wantErrors(t, []error{err}, nil)
+	refused := errors.New("refused")
+	errs := together(t, s, putting(t, "a"), func(*sql.Tx) error { return refused }, putting(t, "b"))
+	wantErrors(t, errs[1:2], refused)
+	for _, err := range []error{errs[0], errs[2]} {
+		wantCode(t, err, sqlite3.SQLITE_CONSTRAINT)
+		if !strings.HasPrefix(err.Error(), "committing: ") {
+			t.Errorf("error %q does not say that the commit failed", err)
+		}
+	}
+	wantIDs(t, s, "before")
+	if got := s.Stats(); got.Updates != 1 || got.Commits != 1 {
+		t.Errorf("Stats = %+v, want 1 update and 1 commit", got)
+	}
+	fail = false
+	wantErrors(t, []error{s.Update(t.Context(), putting(t, "after"))}, nil)
+	wantIDs(t, s, "before", "after")
+}
+
+// A full database makes SQLite give up the whole transaction in the middle of a
+// statement.
+func TestNoRoom(t *testing.T) {
+	s, _ := newStore(t)
+	wantErrors(t, []error{s.Update(t.Context(), putting(t, "before"))}, nil)
+	control(t, s, "PRAGMA max_page_count = 40")
+	big := func(id string) func(*sql.Tx) error {
+		return func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), `INSERT INTO wallet_challenges VALUES ($1, $1, $2, '', 1, 0, 0, 0)`,
+				id, strings.Repeat("m", 300_000))
+			return err
+		}
+	}
+	errs := together(t, s, putting(t, "a"), big("big"), putting(t, "b"))
+	wantCode(t, errs[1], sqlite3.SQLITE_FULL)
+	got := ids(t, s)
+	for i, id := range []string{"a", "big", "b"} {
+		if kept := contains(got, id); kept != (errs[i] == nil) {
+			t.Errorf("update %s: error %v, but kept is %t", id, errs[i], kept)
+		}
+	}
+	for i := 0; i < 20; i++ { // the store stays usable
+		id := "small " + strconv.Itoa(i)
+		wantErrors(t, []error{s.Update(t.Context(), putting(t, id))}, nil)
+	}
+	control(t, s, "PRAGMA max_page_count = 100000")
+	wantErrors(t, []error{s.Update(t.Context(), big("big"))}, nil)
+}
+
+func contains(ids []string, id string) bool {
+	for _, got := range ids {
+		if got == id {
+			return true
+		}
+	}
+	return false
+}
+
+// INSERT OR ROLLBACK makes SQLite roll back everything. The batch is lost, it is
+// told so, and what the update runs afterwards does not commit by itself.
+func TestRollbackOfTheWholeTransaction(t *testing.T) {
+	s, _ := newStore(t)
+	wantErrors(t, []error{s.Update(t.Context(), putting(t, "before"))}, nil)
+	errs := together(t, s,
+		putting(t, "a"),
+		func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), `INSERT OR ROLLBACK INTO wallet_challenges VALUES ('before', '', '', '', 1, 0, 0, 0)`)
+			wantCode(t, err, sqlite3.SQLITE_CONSTRAINT)
+			wantErrors(t, []error{put(t.Context(), tx, "stowaway")}, errBatchLost)
+			return nil
+		},
+		putting(t, "b"), // waits for the next batch
+	)
+	wantErrors(t, errs, errBatchLost, errBatchLost, nil)
+	if !strings.Contains(errs[0].Error(), "UNIQUE constraint failed") {
+		t.Errorf("error %q does not name the cause", errs[0])
+	}
+	wantIDs(t, s, "before", "b")
+}
+
+// Should a statement ever run outside the store's transaction, its commit is
+// refused.
+func TestStrayCommitIsRefused(t *testing.T) {
+	s, _ := newStore(t)
+	wantErrors(t, []error{s.writer.raw(func(c *conn) error { c.rolledBack = false; return nil })}, nil)
+	_, err := s.writer.conn.ExecContext(t.Context(), `INSERT INTO wallet_challenges VALUES ('stray', '', '', '', 1, 0, 0, 0)`)
+	wantCode(t, err, sqlite3.SQLITE_CONSTRAINT)
+	wantErrors(t, []error{s.Update(t.Context(), putting(t, "a"))}, nil)
+	wantIDs(t, s, "a")
+}
+
+func TestWriteLockHeldElsewhere(t *testing.T) {
+	s, path := newStore(t)
+	control(t, s, "PRAGMA busy_timeout = 1")
+	db, err := openPlain(path, writerSettings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	never := func(*sql.Tx) error { t.Error("the function ran"); return nil }
+	err = s.Update(t.Context(), never)
+	wantCode(t, err, sqlite3.SQLITE_BUSY)
+	if want := "another process holds the database's write lock"; !strings.Contains(err.Error(), want) {
+		t.Errorf("error %q, want %q in it", err, want)
+	}
+	if _, err := db.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	wantErrors(t, []error{s.Update(t.Context(), putting(t, "a"))}, nil)
+}
