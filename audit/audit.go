@@ -1,0 +1,190 @@
+// Package audit keeps the append-only record of what was asked of the broker
+// and what came of it.
+//
+// What it keeps safe: a record is written in the transaction of the act that it
+// records, so neither is durable without the other; a record that cannot be
+// written in full, or that could be read as another one once printed, is
+// refused, and with it the act; the database refuses to change or delete
+// records, whatever SQL asks it to.
+//
+// What it does not: somebody who can write the database file, or drop its
+// triggers, can change records without a trace, and nothing here finds a
+// database that was rolled back to an earlier copy. What the members say is as
+// true as the caller that filled them in.
+//
+// The package runs SQL on a transaction that it is handed; it opens nothing and
+// knows no driver.
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Record says who asked for what, by which key, and how it ended. Members
+// that do not apply are empty; ID is set by Append, and Time, Action, Outcome
+// and RequestID are required. No member may hold a secret: TokenID is a token's
+// jti, never the token.
+type Record struct {
+	ID            string    // ULID
+	Time          time.Time // kept to the millisecond, in UTC
+	Action        string    // what was asked, like "mint.oidc_jwt"
+	Outcome       string    // how it ended, like "issued" or "refused"
+	Reason        string    // the error code of a refusal
+	IdentityType  string
+	IdentityValue string
+	OmniAccount   string
+	Wallet        string
+	KeyID         string // the key that signed
+	TokenID       string // the jti of the token issued
+	Source        string // the client's address
+	RequestID     string
+}
+
+// columns lists the members of a Record in the order of scan and values.
+const columns = `id, time, action, outcome, reason, identity_type, identity_value,
+	omni_account, wallet, key_id, token_id, source, request_id`
+
+// Append validates the record, gives it an ID if it has none, and adds it to
+// the log. The record is durable once tx is. The ID sorts after those that
+// Append gave earlier in this process, and its time is that of the record, not
+// earlier than that of the ID before it.
+func Append(ctx context.Context, tx *sql.Tx, r *Record) error {
+	if err := r.validate(); err != nil {
+		return fmt.Errorf("appending audit record: %w", err)
+	}
+	if r.ID == "" {
+		id, err := ids.next(r.Time)
+		if err != nil {
+			return fmt.Errorf("appending audit record: %w", err)
+		}
+		r.ID = id
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO audit_records (`+columns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		r.ID, r.Time.UnixMilli(), r.Action, r.Outcome, r.Reason, r.IdentityType, r.IdentityValue,
+		r.OmniAccount, r.Wallet, r.KeyID, r.TokenID, r.Source, r.RequestID)
+	if err != nil {
+		return fmt.Errorf("appending audit record: %w", err)
+	}
+	return nil
+}
+
+// A Query selects records. Members that are zero do not filter.
+type Query struct {
+	OmniAccount string
+	Action      string
+	Outcome     string
+	Since       time.Time // records of this time or later
+	Until       time.Time // records before this time
+	Before      string    // cursor: the ID of the last record of the page before
+	Limit       int       // 1 to MaxLimit; 0 is DefaultLimit
+}
+
+// How many records List returns at most.
+const (
+	DefaultLimit = 100
+	MaxLimit     = 1000
+)
+
+// List returns the records that match, the last appended first. The order is
+// that of appending, which a clock that was set back does not change. To get the
+// next page, ask again with Before set to the ID of the last record: records
+// appended meanwhile neither repeat nor hide any. An unknown Before is an error.
+func List(ctx context.Context, tx *sql.Tx, q Query) ([]Record, error) {
+	records, err := list(ctx, tx, q)
+	if err != nil {
+		return nil, fmt.Errorf("listing audit records: %w", err)
+	}
+	return records, nil
+}
+
+func list(ctx context.Context, tx *sql.Tx, q Query) ([]Record, error) {
+	query, args, err := q.build(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var records []Record
+	for rows.Next() {
+		var r Record
+		var millis int64
+		err := rows.Scan(&r.ID, &millis, &r.Action, &r.Outcome, &r.Reason, &r.IdentityType, &r.IdentityValue,
+			&r.OmniAccount, &r.Wallet, &r.KeyID, &r.TokenID, &r.Source, &r.RequestID)
+		if err != nil {
+			return nil, err
+		}
+		r.Time = time.UnixMilli(millis).UTC()
+		records = append(records, r)
+	}
+	return records, rows.Err()
+}
+
+// build gives the SQL for the query. Values are always arguments.
+func (q Query) build(ctx context.Context, tx *sql.Tx) (string, []any, error) {
+	if q.Limit < 0 || q.Limit > MaxLimit {
+		return "", nil, fmt.Errorf("limit: want 0 to %d, got %d", MaxLimit, q.Limit)
+	}
+	if q.Limit == 0 {
+		q.Limit = DefaultLimit
+	}
+	var terms []string
+	var args []any
+	where := func(term string, value any) {
+		args = append(args, value)
+		terms = append(terms, fmt.Sprintf("%s $%d", term, len(args)))
+	}
+	if q.Before != "" {
+		seq, err := seqOf(ctx, tx, q.Before)
+		if err != nil {
+			return "", nil, err
+		}
+		where("seq <", seq)
+	}
+	if q.OmniAccount != "" {
+		where("omni_account =", q.OmniAccount)
+	}
+	if q.Action != "" {
+		where("action =", q.Action)
+	}
+	if q.Outcome != "" {
+		where("outcome =", q.Outcome)
+	}
+	if !q.Since.IsZero() {
+		where("time >=", ceilMilli(q.Since))
+	}
+	if !q.Until.IsZero() {
+		where("time <", ceilMilli(q.Until))
+	}
+	query := "SELECT " + columns + " FROM audit_records"
+	if len(terms) > 0 {
+		query += " WHERE " + strings.Join(terms, " AND ")
+	}
+	args = append(args, q.Limit)
+	return query + fmt.Sprintf(" ORDER BY seq DESC LIMIT $%d", len(args)), args, nil
+}
+
+// ceilMilli is the first whole millisecond that is not before t.
+func ceilMilli(t time.Time) int64 {
+	ms := t.UnixMilli()
+	if time.UnixMilli(ms).Before(t) {
+		ms++
+	}
+	return ms
+}
+
+// seqOf is the place of a record in the log.
+func seqOf(ctx context.Context, tx *sql.Tx, id string) (seq int64, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT seq FROM audit_records WHERE id = $1", id).Scan(&seq)
+	if err == sql.ErrNoRows {
+		return 0, fmt.Errorf("cursor: no record has the ID %q", id)
+	}
+	return seq, err
+}

@@ -1,0 +1,109 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// validate refuses a record that is not complete, or that could not be kept or
+// printed as it is.
+func (r *Record) validate() error {
+	if err := validTime(r.Time); err != nil {
+		return err
+	}
+	if r.ID != "" {
+		// Lower case is the same ULID, and would be a second record under it.
+		if id, err := ulid.ParseStrict(r.ID); err != nil || id.String() != r.ID {
+			return fmt.Errorf("ID: want a ULID in capitals, got %.40q", r.ID)
+		}
+	}
+	if r.RequestID == "" {
+		return errors.New("RequestID is missing")
+	}
+	for _, m := range []struct {
+		name, value string
+		max         int // bytes
+	}{
+		{"Action", r.Action, 64},
+		{"Outcome", r.Outcome, 32},
+		{"Reason", r.Reason, 256},
+		{"IdentityType", r.IdentityType, 32},
+		{"IdentityValue", r.IdentityValue, 320}, // the longest e-mail address
+		{"OmniAccount", r.OmniAccount, 128},
+		{"Wallet", r.Wallet, 128},
+		{"KeyID", r.KeyID, 128},
+		{"TokenID", r.TokenID, 128},
+		{"Source", r.Source, 128},
+		{"RequestID", r.RequestID, 128},
+	} {
+		if err := validText(m.value, m.max); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	if !isDotted(r.Action) {
+		return fmt.Errorf("Action: want words like %q, got %q", "mint.oidc_jwt", r.Action)
+	}
+	if !isWord(r.Outcome) {
+		return fmt.Errorf("Outcome: want a word like %q, got %q", "issued", r.Outcome)
+	}
+	return nil
+}
+
+// isDotted reports whether s is words joined by dots. Actions and outcomes are
+// words of the program, never a caller's text.
+func isDotted(s string) bool {
+	for word := range strings.SplitSeq(s, ".") {
+		if !isWord(word) {
+			return false
+		}
+	}
+	return true
+}
+
+// isWord reports whether s is a lower-case letter, then letters, digits and _.
+func isWord(s string) bool {
+	for i, c := range []byte(s) {
+		letter := 'a' <= c && c <= 'z'
+		if !letter && (i == 0 || c != '_' && (c < '0' || c > '9')) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// validTime accepts the times that a ULID and a reader can make sense of.
+func validTime(t time.Time) error {
+	if t.IsZero() {
+		return errors.New("Time is missing")
+	}
+	if year := t.UTC().Year(); year < 1970 || year > 9999 {
+		return fmt.Errorf("Time: want a year from 1970 to 9999, got %d", year)
+	}
+	return nil
+}
+
+// validText refuses what would let one record pass for two, or for another, in
+// a log line or on a terminal: line breaks, escape sequences, characters that
+// reorder or hide the text around them (unicode.Cf), and bytes that are not
+// UTF-8. It refuses too long a value rather than cutting it: what is cut off is
+// what an attacker wants to have cut off.
+func validText(s string, max int) error {
+	if len(s) > max {
+		return fmt.Errorf("want at most %d bytes, got %d", max, len(s))
+	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("want UTF-8, got %q", s)
+	}
+	for i, c := range s {
+		if !unicode.IsGraphic(c) {
+			return fmt.Errorf("want printable characters, got %U at byte %d", c, i)
+		}
+	}
+	return nil
+}
