@@ -1,0 +1,161 @@
+// Package client is the Go client of the broker's API. The program uses it, and
+// so does every test that speaks to a broker.
+//
+// It holds a session token in memory and nowhere else. It follows no redirect,
+// since a bearer token must not travel to a host that the caller did not name.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"agentkeys/api"
+)
+
+// maxAnswer bounds what the client reads of an answer.
+const maxAnswer = 1 << 20
+
+// Client speaks to one broker. It is safe for concurrent use.
+type Client struct {
+	base string
+	host string // what a sign-in message must name
+	http *http.Client
+}
+
+// New makes a client of the broker whose issuer URL is base, such as
+// https://broker.example.com.
+// A nil httpClient means one with a time limit of 30 seconds.
+func New(base string, httpClient *http.Client) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return nil, fmt.Errorf("making a client: want the broker's URL, got %q", base)
+	}
+	c := http.Client{Timeout: 30 * time.Second}
+	if httpClient != nil {
+		c = *httpClient
+	}
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Client{base: strings.TrimSuffix(base, "/"), host: u.Host, http: &c}, nil
+}
+
+// SignIn proves control of a wallet and returns the session: it asks for a
+// challenge, checks that it signs in at this broker, and signs it.
+func (c *Client) SignIn(ctx context.Context, w *Wallet, chainID int64) (api.Session, error) {
+	start, err := c.StartWallet(ctx, w.Address(), chainID)
+	if err != nil {
+		return api.Session{}, err
+	}
+	if err := c.checkMessage(start.SIWEMessage, w.Address()); err != nil {
+		return api.Session{}, err
+	}
+	return c.VerifyWallet(ctx, start.RequestID, w.SignMessage(start.SIWEMessage))
+}
+
+// checkMessage refuses to sign anything but a sign-in at the broker that we
+// speak to (EIP-4361, "Wallet Implementer Steps"): a false broker could
+// otherwise pass on the challenge of another site.
+func (c *Client) checkMessage(message, address string) error {
+	first, rest, _ := strings.Cut(message, "\n")
+	second, _, _ := strings.Cut(rest, "\n")
+	if want := c.host + " wants you to sign in with your Ethereum account:"; first != want {
+		return fmt.Errorf("signing in: want a message that begins %q, got %q", want, first)
+	}
+	if second != address {
+		return fmt.Errorf("signing in: want a message for %s, got one for %s", address, second)
+	}
+	return nil
+}
+
+// StartWallet asks for a sign-in challenge.
+func (c *Client) StartWallet(ctx context.Context, address string, chainID int64) (api.WalletStartResponse, error) {
+	var answer api.WalletStartResponse
+	err := c.post(ctx, api.PathWalletStart, "", api.WalletStartRequest{Address: address, ChainID: chainID}, &answer)
+	return answer, err
+}
+
+// VerifyWallet answers a challenge.
+func (c *Client) VerifyWallet(ctx context.Context, requestID, signature string) (api.Session, error) {
+	var answer api.Session
+	err := c.post(ctx, api.PathWalletVerify, "", api.WalletVerifyRequest{RequestID: requestID, Signature: signature}, &answer)
+	return answer, err
+}
+
+// MintOIDC mints a web identity token for the bearer of a session token.
+func (c *Client) MintOIDC(ctx context.Context, sessionJWT string) (api.MintOIDCResponse, error) {
+	var answer api.MintOIDCResponse
+	err := c.post(ctx, api.PathMintOIDC, sessionJWT, nil, &answer)
+	return answer, err
+}
+
+// Ready returns the broker's readiness, whether it is ready or not.
+func (c *Client) Ready(ctx context.Context) (api.Readiness, error) {
+	var answer api.Readiness
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+api.PathReady, nil)
+	if err != nil {
+		return answer, err
+	}
+	err = c.do(req, &answer)
+	var e *api.Error
+	if errors.As(err, &e) && e.Status == http.StatusServiceUnavailable && answer.Status != "" {
+		return answer, nil
+	}
+	return answer, err
+}
+
+func (c *Client) post(ctx context.Context, path, bearer string, body, answer any) error {
+	var data []byte
+	if body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("encoding the request: %w", err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	return c.do(req, answer)
+}
+
+// do sends a request. An answer other than 200 becomes the *api.Error that the
+// broker raised.
+func (c *Client) do(req *http.Request, answer any) error {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("reading the answer of %s: %w", req.URL.Path, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(data, answer); err != nil {
+			return fmt.Errorf("reading the answer of %s: %w", req.URL.Path, err)
+		}
+		return nil
+	}
+	if resp.Header.Get("Content-Type") != "application/problem+json" {
+		_ = json.Unmarshal(data, answer) // an unready broker answers 503 with its checks
+		return &api.Error{Code: api.CodeInternal, Status: resp.StatusCode, Detail: "answered " + resp.Status}
+	}
+	var p api.Problem
+	if err := json.Unmarshal(data, &p); err != nil {
+		return fmt.Errorf("reading the refusal of %s: %w", req.URL.Path, err)
+	}
+	return &api.Error{Code: p.Code, Status: resp.StatusCode, Detail: p.Detail, RequestID: p.RequestID, Remediation: p.Remediation}
+}
