@@ -1,0 +1,184 @@
+// Package config reads the broker's BROKER_* variables. One table says of each
+// its name, default, meaning and check; the help of the program and
+// docs/configuration.md are printed from it, so they cannot drift.
+//
+// A variable that is not in the table is refused: a misspelt name must not
+// leave a default in force. Values are checked here as far as they can be
+// without touching a file or the network. No variable holds a secret; keys are
+// files.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Config is the configuration of a broker, checked.
+type Config struct {
+	Issuer           string
+	Bind             string
+	AdminBind        string
+	DataDir          string
+	OIDCKeyFile      string
+	OIDCExtraKeys    []string
+	SessionKeyFile   string
+	SessionExtraKeys []string
+	OIDCTokenTTL     time.Duration
+	SessionTTL       time.Duration
+	OIDCAudience     string
+	JWKSMaxAge       time.Duration
+	WalletChainIDs   []int64
+	TrustedProxies   []netip.Prefix
+	LogFormat        string
+	LogLevel         string
+	ShutdownGrace    time.Duration
+}
+
+// variable is one row of the table.
+type variable struct {
+	name, group, standard, meaning string
+	required                       bool
+	set                            func(c *Config, value string) error
+}
+
+const prefix = "BROKER_"
+
+var table = []variable{
+	{"BROKER_ISSUER", "issuer", "", "URL of this broker as AWS and wallets see it; the iss of its tokens. https, no port, no trailing slash; http only on a loopback host", true,
+		func(c *Config, v string) error { c.Issuer = v; return checkIssuer(v) }},
+	{"BROKER_OIDC_AUDIENCE", "issuer", "sts.amazonaws.com", "aud of web identity tokens", false,
+		func(c *Config, v string) error { c.OIDCAudience = v; return checkText(v) }},
+	{"BROKER_OIDC_TOKEN_TTL_SECONDS", "issuer", "300", "lifetime of a web identity token, 60 to 3600", false,
+		seconds(60, 3600, func(c *Config) *time.Duration { return &c.OIDCTokenTTL })},
+	{"BROKER_JWKS_MAX_AGE_SECONDS", "issuer", "300", "how long a client may keep the JWKS, 0 to 86400; publish a new key that long before it signs", false,
+		seconds(0, 86400, func(c *Config) *time.Duration { return &c.JWKSMaxAge })},
+
+	{"BROKER_OIDC_KEY_FILE", "keys", "", "file of the key that signs web identity tokens (agentkeys keygen --purpose oidc)", true,
+		func(c *Config, v string) error { c.OIDCKeyFile = v; return nil }},
+	{"BROKER_OIDC_EXTRA_KEY_FILES", "keys", "", "files of OIDC keys that are published but do not sign: the next one, and those retired; by comma", false,
+		func(c *Config, v string) (err error) { c.OIDCExtraKeys, err = list(v); return err }},
+	{"BROKER_SESSION_KEY_FILE", "keys", "", "file of the key that signs session tokens (agentkeys keygen --purpose session)", true,
+		func(c *Config, v string) error { c.SessionKeyFile = v; return nil }},
+	{"BROKER_SESSION_EXTRA_KEY_FILES", "keys", "", "files of session keys that still verify but do not sign; by comma", false,
+		func(c *Config, v string) (err error) { c.SessionExtraKeys, err = list(v); return err }},
+
+	{"BROKER_SESSION_TTL_SECONDS", "sign-in", "18000", "lifetime of a session token, 60 to 86400", false,
+		seconds(60, 86400, func(c *Config) *time.Duration { return &c.SessionTTL })},
+	{"BROKER_WALLET_CHAIN_IDS", "sign-in", "1", "EIP-155 chain ids that a wallet may sign in for; by comma", false,
+		func(c *Config, v string) (err error) { c.WalletChainIDs, err = chainIDs(v); return err }},
+
+	{"BROKER_BIND", "server", "127.0.0.1:8091", "address and port to serve on; put TLS in front of it", false,
+		func(c *Config, v string) error { c.Bind = v; return checkBind(v) }},
+	{"BROKER_ADMIN_BIND", "server", "", "address and port of the admin listener (metrics); empty for none", false,
+		func(c *Config, v string) error { c.AdminBind = v; return checkOptional(v, checkBind) }},
+	{"BROKER_TRUSTED_PROXIES", "server", "", "networks whose X-Forwarded-For is believed; by comma", false,
+		func(c *Config, v string) (err error) { c.TrustedProxies, err = networks(v); return err }},
+	{"BROKER_SHUTDOWN_SECONDS", "server", "10", "how long running requests may take to end, 1 to 300", false,
+		seconds(1, 300, func(c *Config) *time.Duration { return &c.ShutdownGrace })},
+
+	{"BROKER_DATA_DIR", "data", "", "folder of the database (agentkeys init makes it)", true,
+		func(c *Config, v string) error { c.DataDir = v; return nil }},
+	{"BROKER_LOG_FORMAT", "log", "json", "json or text", false,
+		func(c *Config, v string) error { c.LogFormat = v; return oneOf(v, "json", "text") }},
+	{"BROKER_LOG_LEVEL", "log", "info", "debug, info, warn or error", false,
+		func(c *Config, v string) error { c.LogLevel = v; return oneOf(v, "debug", "info", "warn", "error") }},
+}
+
+// Load reads the configuration from an environment in the form of os.Environ.
+// The error names every variable that is missing, unknown or wrong, a line
+// each.
+func Load(environ []string) (Config, error) {
+	given, errs := collect(environ)
+	var c Config
+	for _, v := range table {
+		value, ok := given[v.name]
+		switch {
+		case ok && value == "" && v.required, !ok && v.required:
+			errs = append(errs, fmt.Errorf("%s is not set: it is the %s", v.name, v.meaning))
+			continue
+		case !ok:
+			value = v.standard
+		}
+		if err := v.set(&c, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s=%q: %w", v.name, value, err))
+		}
+	}
+	if len(errs) > 0 {
+		return Config{}, errors.Join(errs...)
+	}
+	return c, nil
+}
+
+// Set names the BROKER_* variables that an environment holds.
+func Set(environ []string) []string {
+	var names []string
+	for _, entry := range environ {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func collect(environ []string) (map[string]string, []error) {
+	given := make(map[string]string)
+	var errs []error
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		if !known(name) {
+			errs = append(errs, fmt.Errorf("%s is not a variable of the broker%s", name, nearest(name)))
+			continue
+		}
+		given[name] = value
+	}
+	return given, errs
+}
+
+func known(name string) bool {
+	return slices.ContainsFunc(table, func(v variable) bool { return v.name == name })
+}
+
+// PrintText prints the table for a terminal.
+func PrintText(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, v := range table {
+		if i == 0 || table[i-1].group != v.group {
+			fmt.Fprintf(tw, "%s:\n", v.group)
+		}
+		fmt.Fprintf(tw, "  %s\t%s\t%s\n", v.name, v.defaultText(), v.meaning)
+	}
+	return tw.Flush()
+}
+
+// PrintMarkdown prints the table as docs/configuration.md holds it.
+func PrintMarkdown(w io.Writer) error {
+	var b strings.Builder
+	for i, v := range table {
+		if i == 0 || table[i-1].group != v.group {
+			fmt.Fprintf(&b, "\n## %s\n\n| variable | default | meaning |\n| --- | --- | --- |\n", v.group)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", v.name, v.defaultText(), v.meaning)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (v variable) defaultText() string {
+	switch {
+	case v.required:
+		return "(required)"
+	case v.standard == "":
+		return "(none)"
+	}
+	return v.standard
+}
