@@ -1,0 +1,158 @@
+// Package agentkeystest is the test kit: a whole broker on a loopback port with
+// a real database, and a clock that tests set. Nothing in it is a fake but the
+// clock.
+package agentkeystest
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"agentkeys/api"
+	"agentkeys/auth"
+	"agentkeys/broker"
+	"agentkeys/client"
+	"agentkeys/store"
+	"agentkeys/token"
+)
+
+// Broker is a running broker.
+type Broker struct {
+	Issuer     string
+	Client     *client.Client
+	Clock      *Clock
+	Store      *store.Store
+	Broker     *broker.Broker
+	Sessions   *token.Sessions
+	Identities *token.WebIdentities // for tokens that the broker itself never mints
+	SessionKey *token.Key
+	OIDCKey    *token.Key
+	Log        *Log
+}
+
+// New starts a broker that ends with the test. Each change sees the broker's
+// configuration before it is built.
+func New(t testing.TB, changes ...func(*broker.Config)) *Broker {
+	t.Helper()
+	return NewAt(t, filepath.Join(t.TempDir(), "agentkeys.db"), changes...)
+}
+
+// NewAt is New with a new database at path, for tests that reach into it.
+func NewAt(t testing.TB, path string, changes ...func(*broker.Config)) *Broker {
+	t.Helper()
+	check(t, store.Create(context.Background(), path))
+	db, err := store.Open(context.Background(), path)
+	check(t, err)
+	t.Cleanup(func() { _ = db.Close() }) // a test may have closed it to see what follows
+	return over(t, db, changes)
+}
+
+func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker {
+	t.Helper()
+	server := httptest.NewUnstartedServer(nil)
+	issuer := "http://" + server.Listener.Addr().String()
+	k := &Broker{Issuer: issuer, Store: db, Clock: &Clock{now: time.Now().Truncate(time.Millisecond)}, Log: &Log{}}
+
+	k.OIDCKey, k.SessionKey = newKey(t, token.PurposeOIDC), newKey(t, token.PurposeSession)
+	oidc, session := newRing(t, k.OIDCKey), newRing(t, k.SessionKey)
+	var err error
+	k.Sessions, err = token.NewSessions(issuer, session, 5*time.Hour)
+	check(t, err)
+	k.Identities, err = token.NewWebIdentities(token.WebIdentityConfig{
+		Issuer: issuer, Audience: "sts.amazonaws.com", Keys: oidc, TTL: 5 * time.Minute, TagKey: token.TagKey})
+	check(t, err)
+	wallet, err := auth.NewWallet(auth.WalletConfig{Issuer: issuer, ChainIDs: []int64{1}, TTL: 45 * time.Minute, Statement: "Sign in to AgentKeys."})
+	check(t, err)
+
+	c := broker.Config{
+		Issuer: issuer, Store: db, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint,
+		JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
+	}
+	for _, change := range changes {
+		change(&c)
+	}
+	k.Broker, err = broker.New(c)
+	check(t, err)
+	server.Config = broker.Server(k.Broker, c.Log)
+	server.Start()
+	t.Cleanup(server.Close)
+	k.Client, err = client.New(issuer, server.Client())
+	check(t, err)
+	return k
+}
+
+// SignIn signs a new wallet in.
+func (k *Broker) SignIn(t testing.TB) (*client.Wallet, api.Session) {
+	t.Helper()
+	w, err := client.NewWallet()
+	check(t, err)
+	session, err := k.Client.SignIn(t.Context(), w, 1)
+	check(t, err)
+	return w, session
+}
+
+func newKey(t testing.TB, purpose token.Purpose) *token.Key {
+	t.Helper()
+	key, err := token.GenerateKey(purpose)
+	check(t, err)
+	return key
+}
+
+func newRing(t testing.TB, key *token.Key) *token.Keyring {
+	t.Helper()
+	ring, err := token.NewKeyring(key)
+	check(t, err)
+	return ring
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Clock is a clock that stands still until it is moved.
+type Clock struct {
+	mu  sync.Mutex // guards now
+	now time.Time
+}
+
+// Now returns the time that the clock shows.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Move sets the clock forward, or back where d is negative.
+func (c *Clock) Move(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Log keeps what the broker logged.
+type Log struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+// Write takes a line of the log.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+// String returns all that was logged.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}

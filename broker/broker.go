@@ -1,0 +1,108 @@
+// Package broker is the HTTP server of AgentKeys: sign-in, the OIDC issuer that
+// AWS reads, and minting.
+//
+// It keeps the invariant that no token leaves before its record is durable, and
+// that the tenant in a token is the verified identity of the session and
+// nothing that the request says. It does not terminate TLS, it does not limit
+// rates, and it trusts the host it runs on: who can read the key files can mint.
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"agentkeys/auth"
+	"agentkeys/store"
+	"agentkeys/token"
+)
+
+// Config is what a broker is made of. Every member is required but
+// TrustedProxies.
+type Config struct {
+	Issuer         string
+	Store          *store.Store
+	Sessions       *token.Sessions
+	OIDCKeys       *token.Keyring
+	Wallet         *auth.Wallet
+	Mint           Mint
+	JWKSMaxAge     time.Duration  // how long clients may keep the JWKS
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	Now            func() time.Time
+	Log            *slog.Logger
+}
+
+// Mint makes a web identity token for a tenant: token.WebIdentities.Mint, but
+// in a demonstration of what happens when it goes wrong.
+type Mint func(tag string, now time.Time) (token.Secret, token.WebIdentity, error)
+
+// Broker serves the API. It is safe for concurrent use.
+type Broker struct {
+	Config
+	clock     clock
+	recording recording
+	started   time.Time
+	metrics   *metrics
+	discovery document
+	jwks      document
+	handler   http.Handler
+}
+
+// New makes a broker that is ready to serve.
+func New(c Config) (*Broker, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now()}
+	b.discovery = discoveryDocument(c.Issuer)
+	b.jwks = document{body: c.OIDCKeys.JWKS(), etag: etag(c.OIDCKeys.JWKS())}
+	b.handler = b.routes()
+	return b, nil
+}
+
+func (c Config) check() error {
+	u, err := url.Parse(c.Issuer)
+	switch {
+	case err != nil || u.Host == "":
+		return fmt.Errorf("making the broker: want an issuer URL, got %q", c.Issuer)
+	case c.Store == nil, c.Sessions == nil, c.OIDCKeys == nil, c.Wallet == nil, c.Mint == nil:
+		return errors.New("making the broker: store, sessions, OIDC keys, wallet sign-in and mint are all required")
+	case c.Now == nil, c.Log == nil:
+		return errors.New("making the broker: a clock and a log are required")
+	}
+	return nil
+}
+
+// ServeHTTP serves the public API.
+func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) { b.handler.ServeHTTP(w, r) }
+
+// Registry holds the broker's metrics.
+func (b *Broker) Registry() *prometheus.Registry { return b.metrics.registry }
+
+// Limits of one request. The largest honest body is a signature with its
+// request id, well under a kilobyte.
+const (
+	maxBody        = 16 << 10
+	maxHeader      = 16 << 10
+	requestTimeout = 10 * time.Second
+)
+
+// Server returns an http.Server for a handler of the broker with the limits
+// that keep a slow or greedy client from holding it up.
+func Server(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      requestTimeout + 10*time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}

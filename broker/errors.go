@@ -1,0 +1,69 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"agentkeys/api"
+	"agentkeys/auth"
+	"agentkeys/token"
+)
+
+// asAPI maps an error to what a client may see. Whatever is not made for
+// clients is an internal error, and its text stays in the log.
+func asAPI(err error) *api.Error {
+	var known *api.Error
+	var refused *auth.Error
+	var badToken *token.Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &refused):
+		return api.Errorf(api.Code(refused.Code), "%s", refused.Detail)
+	case errors.As(err, &badToken):
+		return api.Errorf(api.Code(badToken.Code), "%s", badToken.Detail)
+	}
+	return api.Errorf(api.CodeInternal, "see the log")
+}
+
+// writeError answers with a problem document (RFC 9457).
+func (b *Broker) writeError(c *call, err error) {
+	e := asAPI(err)
+	kind := api.KindOf(e.Code)
+	c.note("code", string(e.Code))
+	if e.Status >= http.StatusInternalServerError {
+		c.note("error", err.Error())
+	}
+	h := c.w.Header()
+	if e.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", challenge(e.Code, kind))
+	}
+	if e.Status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	body, _ := json.Marshal(api.Problem{ // of strings and an int alone: it cannot fail
+		Type:        b.Issuer + api.PathRunbook + "#" + string(e.Code),
+		Title:       kind.Title,
+		Status:      e.Status,
+		Detail:      e.Detail,
+		Instance:    c.r.URL.Path,
+		Code:        e.Code,
+		RequestID:   c.requestID,
+		Remediation: kind.Remediation,
+	})
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	c.w.WriteHeader(e.Status)
+	_, _ = c.w.Write(append(body, '\n'))
+}
+
+// challenge is the WWW-Authenticate value of RFC 6750, section 3.
+func challenge(code api.Code, kind api.Kind) string {
+	reason := "invalid_token"
+	if code == api.CodeSessionRequired {
+		reason = "invalid_request"
+	}
+	return fmt.Sprintf("Bearer realm=\"agentkeys\", error=%q, error_description=%q", reason, kind.Title)
+}

@@ -1,0 +1,81 @@
+package broker
+
+import (
+	"database/sql"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"agentkeys/api"
+	"agentkeys/audit"
+)
+
+// serveHealth says that the process serves. It touches nothing it depends on.
+func (b *Broker) serveHealth(c *call) error {
+	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	c.w.Header().Set("Cache-Control", "no-store")
+	_, _ = c.w.Write([]byte("ok\n"))
+	return nil
+}
+
+// serveReady says whether the broker can do its work.
+func (b *Broker) serveReady(c *call) error {
+	answer := api.Readiness{Status: api.StatusReady, Checks: []api.Check{b.checkDatabase(c), b.checkClock(c)}}
+	for _, check := range answer.Checks {
+		if check.Status != api.StatusReady {
+			answer.Status = api.StatusUnready
+		}
+	}
+	if answer.Status == api.StatusReady {
+		return c.writeJSON(answer)
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.Header().Set("Cache-Control", "no-store")
+	c.w.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = c.w.Write(append(body, '\n'))
+	return nil
+}
+
+// checkDatabase reads, and where the last write failed it writes: a record that
+// says the database took one again.
+func (b *Broker) checkDatabase(c *call) api.Check {
+	check := b.newCheck("database")
+	err := b.Store.View(c.ctx, func(tx *sql.Tx) error {
+		var one int
+		return tx.QueryRowContext(c.ctx, "SELECT 1 FROM (SELECT count(*) FROM accounts)").Scan(&one)
+	})
+	if err != nil && c.r.Context().Err() == nil {
+		b.recording.failed(c.now, err)
+	}
+	if err == nil && b.recording.due(c.now) {
+		r := c.record("store.recovered")
+		r.Outcome = audit.Confirmed
+		if b.record(c, r) == nil {
+			b.Log.InfoContext(c.ctx, "the database takes records again", "request_id", c.requestID)
+		}
+	}
+	if reason, since := b.recording.state(); reason != "" {
+		c.note("database", reason)
+		check.Status, check.Since = api.StatusUnready, since.Unix()
+		check.Reason = "the last write failed; the log of the broker says why"
+	}
+	return check
+}
+
+func (b *Broker) checkClock(c *call) api.Check {
+	check := b.newCheck("clock")
+	if err := b.clock.check(c.now); err != nil {
+		check.Status, check.Reason = api.StatusUnready, asAPI(err).Detail
+		check.Since = time.Unix(0, b.clock.latest.Load()).Unix()
+	}
+	return check
+}
+
+func (b *Broker) newCheck(name string) api.Check {
+	return api.Check{Name: name, Status: api.StatusReady, Since: b.started.Unix(),
+		Docs: b.Issuer + api.PathRunbook + "#check-" + name}
+}

@@ -1,0 +1,70 @@
+package broker
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"agentkeys/api"
+	"agentkeys/token"
+)
+
+// document is a body that does not change while the broker runs.
+type document struct {
+	body []byte
+	etag string
+}
+
+func etag(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+}
+
+func discoveryDocument(issuer string) document {
+	body, _ := json.Marshal(api.Discovery{ // of strings alone: it cannot fail
+		Issuer:                 issuer,
+		JWKSURI:                issuer + api.PathJWKS,
+		ResponseTypes:          []string{"id_token"},
+		SubjectTypes:           []string{"public"},
+		SigningAlgorithms:      []string{"ES256"},
+		Scopes:                 []string{"openid"},
+		TokenEndpointAuthTypes: []string{"none"},
+		Claims: []string{"iss", "sub", "aud", "iat", "nbf", "exp", "jti",
+			token.TagKey, tagsClaim},
+	})
+	return document{body: body, etag: etag(body)}
+}
+
+func (b *Broker) serveDiscovery(c *call) error { return b.serveDocument(c, b.discovery) }
+
+func (b *Broker) serveJWKS(c *call) error { return b.serveDocument(c, b.jwks) }
+
+// serveDocument answers with a public document, or with 304 to a client that
+// has it (RFC 9110, section 13.1.2).
+func (b *Broker) serveDocument(c *call, d document) error {
+	h := c.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(b.JWKSMaxAge.Seconds())))
+	h.Set("ETag", d.etag)
+	if matches(c.r.Header.Get("If-None-Match"), d.etag) {
+		c.w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	_, _ = c.w.Write(d.body)
+	return nil
+}
+
+func matches(ifNoneMatch, tag string) bool {
+	for candidate := range strings.SplitSeq(ifNoneMatch, ",") {
+		candidate = strings.TrimPrefix(strings.TrimSpace(candidate), "W/")
+		if candidate == tag || candidate == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+const tagsClaim = "https://aws.amazon.com/tags"

@@ -1,0 +1,71 @@
+package broker
+
+import (
+	"strings"
+
+	"agentkeys/api"
+	"agentkeys/audit"
+	"agentkeys/identity"
+	"agentkeys/token"
+)
+
+const actionMintOIDC = "mint.oidc_jwt"
+
+// serveMintOIDC mints a web identity token for the bearer of a session. Minted
+// or refused, the answer waits until its record is durable; without a record
+// there is neither a token nor a reason.
+func (b *Broker) serveMintOIDC(c *call) error {
+	record := c.record(actionMintOIDC)
+	jwt, minted, refusal := b.mint(c, record)
+	if refusal != nil {
+		record.Outcome, record.Reason = audit.Refused, string(asAPI(refusal).Code)
+	} else {
+		record.Outcome, record.KeyID, record.TokenID = audit.Issued, minted.KeyID, minted.ID
+		c.note("jti", minted.ID)
+	}
+	if err := b.record(c, record); err != nil {
+		b.metrics.mint(audit.Refused, string(api.CodeAuditUnavailable))
+		return err
+	}
+	b.metrics.mint(record.Outcome, record.Reason)
+	if refusal != nil {
+		return refusal
+	}
+	return c.writeJSON(api.MintOIDCResponse{JWT: jwt.Reveal(), Wallet: minted.Tag, Expiration: minted.ExpiresAt.Unix()})
+}
+
+// mint decides. It fills in who asks as soon as that is proven, so that a
+// refusal further on says whom it concerned.
+func (b *Broker) mint(c *call, record *audit.Record) (token.Secret, token.WebIdentity, error) {
+	session, err := b.session(c)
+	if err != nil {
+		return "", token.WebIdentity{}, err
+	}
+	id := identity.Identity{Type: identity.Type(session.IdentityType), Value: session.IdentityValue}
+	describeIdentity(record, id)
+	if err := b.clock.check(c.now); err != nil {
+		return "", token.WebIdentity{}, err
+	}
+	if err := decodeNothing(c); err != nil {
+		return "", token.WebIdentity{}, err
+	}
+	return b.Mint(id.TenantTag(), c.now)
+}
+
+// session verifies the bearer token of a request (RFC 6750, section 2.1).
+func (b *Broker) session(c *call) (token.Session, error) {
+	headers := c.r.Header.Values("Authorization")
+	if len(headers) != 1 {
+		return token.Session{}, api.Errorf(api.CodeSessionRequired, "want one Authorization header, got %d", len(headers))
+	}
+	scheme, credentials, _ := strings.Cut(headers[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") || credentials == "" {
+		return token.Session{}, api.Errorf(api.CodeSessionRequired, "want Authorization: Bearer and a session token")
+	}
+	session, err := b.Sessions.Verify(credentials, c.now)
+	if err != nil {
+		return token.Session{}, err
+	}
+	c.note("session_jti", session.ID)
+	return session, nil
+}

@@ -1,0 +1,120 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+
+	"agentkeys/agentkeystest"
+	"agentkeys/api"
+)
+
+// The description is held to the handlers: every operation is called, for its
+// success and for a refusal, and each request and answer must be as described.
+func TestOpenAPIDescribesTheHandlers(t *testing.T) {
+	k := agentkeystest.New(t)
+	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.PlainBodyDecoder)
+	defer openapi3filter.UnregisterBodyDecoder("text/html")
+	doc := load(t, send(t, k, "GET", api.PathOpenAPI, "").body)
+	doc.Servers = openapi3.Servers{{URL: k.Issuer}}
+	router, err := gorillamux.NewRouter(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, session := k.SignIn(t)
+	s := start(t, k, w)
+	bearer := "Bearer " + session.SessionJWT
+	called := make(map[string]bool)
+	for _, tc := range []struct {
+		method, path, body, authorization string
+		status                            int
+	}{
+		{"GET", api.PathHealth, "", "", 200},
+		{"GET", api.PathReady, "", "", 200},
+		{"GET", api.PathOpenAPI, "", "", 200},
+		{"GET", api.PathRunbook, "", "", 200},
+		{"GET", api.PathDiscovery, "", "", 200},
+		{"GET", api.PathJWKS, "", "", 200},
+		{"POST", api.PathWalletStart, `{"address":"` + w.Address() + `","chain_id":1}`, "", 200},
+		{"POST", api.PathWalletStart, `{"address":"` + w.Address() + `","chain_id":2}`, "", 400},
+		{"POST", api.PathWalletVerify, `{"request_id":"` + s.RequestID + `","signature":"` + w.SignMessage(s.SIWEMessage) + `"}`, "", 200},
+		{"POST", api.PathWalletVerify, `{"request_id":"` + s.RequestID + `","signature":"` + w.SignMessage(s.SIWEMessage) + `"}`, "", 401},
+		{"POST", api.PathMintOIDC, "", bearer, 200},
+		{"POST", api.PathMintOIDC, "", "", 401},
+	} {
+		validate(t, router, k.Issuer, tc.method, tc.path, tc.body, tc.authorization, tc.status)
+		called[tc.method+" "+tc.path] = true
+	}
+	for path, item := range doc.Paths.Map() {
+		for method := range item.Operations() {
+			if !called[method+" "+path] {
+				t.Errorf("%s %s is described and was not called", method, path)
+			}
+		}
+	}
+}
+
+func load(t *testing.T, data []byte) *openapi3.T {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromData(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func validate(t *testing.T, find routers.Router, issuer, method, path, body, authorization string, status int) {
+	t.Helper()
+	newRequest := func() *http.Request {
+		req, err := http.NewRequestWithContext(context.Background(), method, issuer+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body != "" {
+			req.Header.Set("Content-Type", jsonType)
+		}
+		if authorization != "" {
+			req.Header.Set("Authorization", authorization)
+		}
+		return req
+	}
+	req := newRequest()
+	route, params, err := find.FindRoute(req)
+	if err != nil {
+		t.Errorf("%s %s: %v", method, path, err)
+		return
+	}
+	in := &openapi3filter.RequestValidationInput{Request: req, PathParams: params, Route: route,
+		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true}}
+	if err := openapi3filter.ValidateRequest(context.Background(), in); err != nil {
+		t.Errorf("%s %s: the request is not as described: %v", method, path, err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(newRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != status {
+		t.Errorf("%s %s: %d %s, want %d", method, path, resp.StatusCode, data, status)
+	}
+	out := &openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: resp.StatusCode, Header: resp.Header,
+		Body: io.NopCloser(bytes.NewReader(data)), Options: in.Options}
+	if err := openapi3filter.ValidateResponse(context.Background(), out); err != nil {
+		t.Errorf("%s %s: the answer is not as described: %v", method, path, err)
+	}
+}

@@ -1,0 +1,142 @@
+package broker
+
+import (
+	"database/sql"
+	"errors"
+	"time"
+
+	"agentkeys/api"
+	"agentkeys/audit"
+	"agentkeys/auth"
+	"agentkeys/identity"
+	"agentkeys/token"
+)
+
+// keepChallenges is how long a challenge stays after its end, so that a late
+// answer hears "used" or "expired" and not "unknown".
+const keepChallenges = 24 * time.Hour
+
+func (b *Broker) serveWalletStart(c *call) error {
+	req, err := decode[api.WalletStartRequest](c)
+	if err != nil {
+		return err
+	}
+	if err := b.clock.check(c.now); err != nil {
+		return err
+	}
+	challenge, err := b.Wallet.NewChallenge(req.Address, req.ChainID, c.now)
+	if err != nil {
+		return err
+	}
+	err = b.Store.Update(c.ctx, func(tx *sql.Tx) error {
+		if _, err := auth.Expire(c.ctx, tx, c.now.Add(-keepChallenges)); err != nil {
+			return err
+		}
+		return b.Wallet.Save(c.ctx, tx, challenge)
+	})
+	if err != nil {
+		return b.storeFailed(c, api.CodeStoreUnavailable, err)
+	}
+	c.note("auth_request", challenge.RequestID)
+	return c.writeJSON(api.WalletStartResponse{
+		RequestID:        challenge.RequestID,
+		SIWEMessage:      challenge.Message,
+		Nonce:            challenge.Nonce,
+		ExpiresInSeconds: int64(challenge.ExpiresAt.Sub(challenge.IssuedAt) / time.Second),
+		ExpiresAtISO:     challenge.ExpiresAt.UTC().Format(time.RFC3339),
+	})
+}
+
+func (b *Broker) serveWalletVerify(c *call) error {
+	req, err := decode[api.WalletVerifyRequest](c)
+	if err != nil {
+		return err
+	}
+	if err := b.clock.check(c.now); err != nil {
+		return err
+	}
+	id, err := b.verifyWallet(c, req)
+	if err != nil {
+		return err
+	}
+	return b.writeSession(c, id)
+}
+
+// verifyWallet consumes the challenge, right or wrong, and records what came of
+// it in the same transaction. The signature is checked before it, since
+// recovery is slow and the writer is shared.
+func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest) (identity.Identity, error) {
+	var challenge auth.Challenge
+	err := b.Store.View(c.ctx, func(tx *sql.Tx) (err error) {
+		challenge, err = b.Wallet.Pending(c.ctx, tx, req.RequestID)
+		return err
+	})
+	var recovered string
+	var recoverErr error
+	var unusable *auth.Error
+	switch {
+	case errors.As(err, &unusable):
+		recoverErr = unusable
+	case err != nil:
+		return identity.Identity{}, b.storeFailed(c, api.CodeStoreUnavailable, err)
+	default:
+		recovered, recoverErr = b.Wallet.Recover(challenge, req.Signature)
+	}
+
+	var id identity.Identity
+	var refused *auth.Error
+	err = b.Store.Update(c.ctx, func(tx *sql.Tx) (err error) {
+		id, refused, err = b.Wallet.Finish(c.ctx, tx, req.RequestID, recovered, recoverErr, c.now)
+		if err != nil {
+			return err
+		}
+		record := c.record("auth.wallet.verify")
+		if refused != nil {
+			record.Outcome, record.Reason = audit.Refused, refused.Code
+			return audit.Append(c.ctx, tx, record)
+		}
+		record.Outcome = audit.SignedIn
+		describeIdentity(record, id)
+		if err := audit.Append(c.ctx, tx, record); err != nil {
+			return err
+		}
+		_, err = identity.SignIn(c.ctx, tx, id, c.now)
+		return err
+	})
+	if err != nil {
+		return identity.Identity{}, b.storeFailed(c, api.CodeAuditUnavailable, err)
+	}
+	if refused != nil {
+		return identity.Identity{}, refused
+	}
+	return id, nil
+}
+
+// writeSession answers with a session token for a proven identity.
+func (b *Broker) writeSession(c *call, id identity.Identity) error {
+	subject := token.Subject{
+		IdentityType:  string(id.Type),
+		IdentityValue: id.Value,
+		OmniAccount:   id.OmniAccount(),
+		Wallet:        id.Wallet(),
+	}
+	jwt, session, err := b.Sessions.Issue(subject, c.now)
+	if err != nil {
+		return err
+	}
+	c.note("session_jti", session.ID)
+	return c.writeJSON(api.Session{
+		SessionJWT:    jwt.Reveal(),
+		SessionJWTKid: session.KeyID,
+		ExpiresAt:     session.ExpiresAt.Unix(),
+		OmniAccount:   subject.OmniAccount,
+		WalletAddress: subject.Wallet,
+		IdentityType:  subject.IdentityType,
+		IdentityValue: subject.IdentityValue,
+	})
+}
+
+func describeIdentity(r *audit.Record, id identity.Identity) {
+	r.IdentityType, r.IdentityValue = string(id.Type), id.Value
+	r.OmniAccount, r.Wallet = id.OmniAccount(), id.Wallet()
+}
