@@ -1,0 +1,20 @@
+// Package localaws is an AWS of one account and one region on one endpoint:
+// STS, IAM and S3 over their real wire protocols, with every call authorised by
+// package policy as AWS would.
+//
+// It keeps safe what AWS keeps safe: a request is served only under a verified
+// signature (or, for AssumeRoleWithWebIdentity, a verified web identity token
+// of a registered issuer), and only as far as identity policies, permissions
+// boundary, session policies and resource policies allow at that moment. It
+// knows an issuer by nothing but its discovery document and public key set,
+// fetched over HTTP.
+//
+// It does not keep its own state folder safe from who can read it: that folder
+// holds the secret access keys and the key that seals session tokens, in files
+// only the owner can read. Nor is it a service to put on a network: it speaks
+// plain HTTP and belongs on loopback.
+//
+// One deviation from AWS is deliberate: an OIDC provider may be registered for
+// http://127.0.0.1:PORT, http://localhost:PORT and http://[::1]:PORT, where AWS
+// takes https without a port only.
+package localaws
