@@ -1,0 +1,117 @@
+package federation
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// tagsClaim is the one claim that AWS turns into session tags; an ordinary claim
+// of the tag's name never becomes one (id_session-tags).
+const tagsClaim = "https://aws.amazon.com/tags"
+
+// claims are those parts of a token's payload that decide at STS, as AWS reads
+// them. They are read without verifying the signature: the token is the prover's
+// own, and what it says is only used to explain an answer.
+type claims struct {
+	Issuer   string
+	Subject  string
+	Audience string // "" where there is not exactly one
+	Tag      string // value of the session tag; "" where AWS reads none
+	// TagProblem says why AWS reads no tag. It is empty where it reads one.
+	TagProblem string
+	// HasTags reports whether the token tries to carry tags at all, readable or
+	// not.
+	HasTags bool
+}
+
+// readClaims reads a compact JWS.
+func readClaims(token, tagKey string) (claims, error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return claims{}, fmt.Errorf("reading the web identity token: want 3 parts, got %d", len(parts))
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return claims{}, fmt.Errorf("reading the web identity token's payload: %w", err)
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &all); err != nil {
+		return claims{}, fmt.Errorf("reading the web identity token's payload: want a JSON object: %w", err)
+	}
+	c := claims{Issuer: text(all["iss"]), Subject: text(all["sub"]), Audience: audience(all["aud"])}
+	for name := range all {
+		if name == tagsClaim || strings.HasPrefix(name, tagsClaim+"/") {
+			c.HasTags = true
+		}
+	}
+	c.Tag, c.TagProblem = sessionTag(all, tagKey)
+	return c, nil
+}
+
+// sessionTag finds the tag in either of the forms that AWS reads.
+func sessionTag(all map[string]json.RawMessage, key string) (tag, problem string) {
+	if flat, ok := all[tagsClaim+"/principal_tags/"+key]; ok {
+		if tag = text(flat); tag == "" {
+			return "", "its claim " + tagsClaim + "/principal_tags/" + key + " is not a string with a value"
+		}
+		return tag, ""
+	}
+	raw, ok := all[tagsClaim]
+	if !ok {
+		problem = "it has no claim " + tagsClaim
+		if _, plain := all[key]; plain {
+			problem += " (its ordinary claim " + key + " makes no session tag)"
+		}
+		return "", problem
+	}
+	var nested struct {
+		PrincipalTags map[string]json.RawMessage `json:"principal_tags"`
+	}
+	if err := json.Unmarshal(raw, &nested); err != nil {
+		return "", "its claim " + tagsClaim + " is not an object with principal_tags"
+	}
+	value, ok := nested.PrincipalTags[key]
+	if !ok {
+		return "", "its claim " + tagsClaim + " has no tag " + key
+	}
+	var values []string
+	if err := json.Unmarshal(value, &values); err != nil || len(values) != 1 || values[0] == "" {
+		return "", "its tag " + key + " is not an array of one string with a value"
+	}
+	return values[0], ""
+}
+
+func text(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+func audience(raw json.RawMessage) string {
+	var several []string
+	if json.Unmarshal(raw, &several) == nil && len(several) == 1 {
+		return several[0]
+	}
+	return text(raw)
+}
+
+// controlProblem says why a token is not a fit control, or "". The control must
+// differ from a tenant's token in the tag alone: one that STS would refuse for
+// its issuer, audience or subject shows nothing about the tag.
+func controlProblem(got claims, c Config) string {
+	switch {
+	case got.HasTags:
+		return "the control token carries " + tagsClaim
+	case got.Issuer != c.Issuer:
+		return fmt.Sprintf("the control token has issuer %q, not %q", got.Issuer, c.Issuer)
+	case got.Audience != c.Audience:
+		return fmt.Sprintf("the control token has audience %q, not %q", got.Audience, c.Audience)
+	case !strings.HasPrefix(got.Subject, strings.TrimSuffix(SubjectPattern, "*")):
+		return fmt.Sprintf("the control token has subject %q, not of the form %s", got.Subject, SubjectPattern)
+	}
+	return ""
+}

@@ -1,0 +1,82 @@
+package federation
+
+import (
+	"encoding/base64"
+	"strings"
+	"testing"
+)
+
+func payload(json string) string {
+	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(json)) + ".c2ln"
+}
+
+func TestReadClaims(t *testing.T) {
+	const (
+		head  = `{"iss":"https://i","sub":"agentkeys:agent:w","aud":"sts.amazonaws.com","agentkeys_user_wallet":"w"`
+		claim = `"https://aws.amazon.com/tags`
+	)
+	for _, test := range []struct {
+		name, json, tag, problem string
+		has                      bool
+	}{
+		{"nested", head + "," + claim + `":{"principal_tags":{"agentkeys_user_wallet":["w"]}}}`, "w", "", true},
+		{"flattened", head + "," + claim + `/principal_tags/agentkeys_user_wallet":"w"}`, "w", "", true},
+		{"none", head + "}", "", "makes no session tag", false},
+		{"misspelt", head + `,"http://aws.amazon.com/tags":{"principal_tags":{"agentkeys_user_wallet":["w"]}}}`, "", "no claim", false},
+		{"string for array", head + "," + claim + `":{"principal_tags":{"agentkeys_user_wallet":"w"}}}`, "", "array of one string", true},
+		{"two values", head + "," + claim + `":{"principal_tags":{"agentkeys_user_wallet":["w","x"]}}}`, "", "array of one string", true},
+		{"empty value", head + "," + claim + `":{"principal_tags":{"agentkeys_user_wallet":[""]}}}`, "", "array of one string", true},
+		{"another key", head + "," + claim + `":{"principal_tags":{"wallet":["w"]}}}`, "", "has no tag", true},
+		{"wrapped in an array", head + "," + claim + `":[{"principal_tags":{"agentkeys_user_wallet":["w"]}}]}`, "", "not an object", true},
+		{"flattened array", head + "," + claim + `/principal_tags/agentkeys_user_wallet":["w"]}`, "", "not a string", true},
+	} {
+		c, err := readClaims(payload(test.json), DefaultTagKey)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		if c.Tag != test.tag || !strings.Contains(c.TagProblem, test.problem) || (test.problem == "") != (c.TagProblem == "") || c.HasTags != test.has {
+			t.Errorf("%s: tag %q, problem %q, has tags %v", test.name, c.Tag, c.TagProblem, c.HasTags)
+		}
+		if c.Issuer != "https://i" || c.Subject != "agentkeys:agent:w" || c.Audience != "sts.amazonaws.com" {
+			t.Errorf("%s: %+v", test.name, c)
+		}
+	}
+	for _, bad := range []string{"", "a.b", "a.!.c", payload("[]"), payload("null?"), "a.b.c.d"} {
+		if _, err := readClaims(bad, DefaultTagKey); err == nil {
+			t.Errorf("%q is read", bad)
+		}
+	}
+}
+
+func TestControlMustBeAControl(t *testing.T) {
+	c := testConfig()
+	good := claims{Issuer: c.Issuer, Audience: c.Audience, Subject: "agentkeys:agent:x"}
+	if p := controlProblem(good, c); p != "" {
+		t.Errorf("a fit control is refused: %s", p)
+	}
+	for want, change := range map[string]func(*claims){
+		"carries":  func(c *claims) { c.HasTags = true },
+		"issuer":   func(c *claims) { c.Issuer += "/" },
+		"audience": func(c *claims) { c.Audience = "" },
+		"subject":  func(c *claims) { c.Subject = "agentkeys:service:x" },
+	} {
+		bad := good
+		change(&bad)
+		if p := controlProblem(bad, c); !strings.Contains(p, want) {
+			t.Errorf("%s: problem %q", want, p)
+		}
+	}
+}
+
+func FuzzReadClaims(f *testing.F) {
+	f.Add(payload(`{"https://aws.amazon.com/tags":{"principal_tags":{"agentkeys_user_wallet":["w"]}}}`))
+	f.Add(payload(`{"https://aws.amazon.com/tags/principal_tags/agentkeys_user_wallet":"w"}`))
+	f.Add("a.b.c")
+	f.Fuzz(func(t *testing.T, token string) {
+		c, err := readClaims(token, DefaultTagKey)
+		if err == nil && (c.Tag == "") == (c.TagProblem == "") {
+			t.Errorf("tag %q and problem %q: want one of the two", c.Tag, c.TagProblem)
+		}
+	})
+}

@@ -1,0 +1,414 @@
+package federation
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"agentkeys/policy"
+)
+
+// Proof is what Prove works with.
+type Proof struct {
+	Config Config
+	Target Target
+	// Tenants are two different tenants. Their tokens must be minted as for any
+	// other client.
+	Tenants [2]Tenant
+	// Control gives a token that differs from a tenant's in one thing: it lacks
+	// the tag. It takes the issuer's key to make one. Without it the proof cannot
+	// show that the role refuses untagged tokens, and is INCONCLUSIVE at best.
+	Control func(context.Context) (string, error)
+	// Seeder is a client with an administrator's credentials, who lays an object
+	// under each tenant's prefix and beside it. Without it tenants lay their own,
+	// and the near misses are tried on places that hold nothing.
+	Seeder *s3.Client
+	// InForce are the documents in force, where the caller knows them. They are
+	// used to name causes, never for the verdict.
+	InForce *InForce
+	// CallTimeout is how long one request may take; 15 s if zero.
+	CallTimeout time.Duration
+	// Now is the clock; time.Now if nil.
+	Now func() time.Time
+}
+
+// Target is where the requests go.
+type Target struct {
+	Name  string // for the report: "local AWS", "AWS"
+	Local bool   // a local AWS, which proves nothing about AWS
+	// STS and S3 are endpoint URLs. Empty means AWS's own endpoint of the
+	// configuration's region.
+	STS, S3 string
+	// HTTPClient makes the requests; if nil, one that follows no redirect.
+	HTTPClient aws.HTTPClient
+}
+
+// Tenant is one of the two. Token gives a fresh web identity token each time.
+type Tenant struct {
+	Name  string
+	Tag   string
+	Token func(context.Context) (string, error)
+}
+
+// InForce are the documents in force at the role and the bucket.
+type InForce struct {
+	Documents Documents
+	Inline    map[string]*policy.Document // inline policies of the role by name
+}
+
+// Prove makes the proof: it exchanges the tenants' tokens at STS and tries, in
+// both directions, what must be allowed and what must be refused. Everything it
+// writes lies under names of its own with a random part, and is deleted again;
+// nothing else is changed as long as the isolation holds.
+//
+// The error is about the Proof itself: a configuration that is not valid, or
+// tenants that are not two. Whatever goes wrong on the way is in the report.
+// Prove may be called concurrently.
+func Prove(ctx context.Context, p Proof) (*Report, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if p.CallTimeout == 0 {
+		p.CallTimeout = 15 * time.Second
+	}
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	if p.Target.HTTPClient == nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		defer transport.CloseIdleConnections()
+		p.Target.HTTPClient = &http.Client{
+			Transport: transport,
+			// A redirect means a wrong region. It must not carry a signed request
+			// elsewhere.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+	}
+	v := newProver(p)
+	v.run(ctx)
+	v.cleanUp(ctx)
+	v.conclude()
+	return v.report, nil
+}
+
+func (p Proof) check() error {
+	if err := p.Config.Validate(); err != nil {
+		return err
+	}
+	a, b := p.Tenants[0], p.Tenants[1]
+	for _, t := range p.Tenants {
+		if !tenantTag.MatchString(t.Tag) {
+			return fmt.Errorf("proof: tenant %q: want a tag of a-z and 0-9, got %q", t.Name, t.Tag)
+		}
+		if !tenantName.MatchString(t.Name) || t.Name == untagged || t.Name == seeder {
+			return fmt.Errorf("proof: tenant %s: want a name of 1 to 32 of A-Z a-z 0-9 _ . @ -, not %s or %s, got %q", t.Tag, untagged, seeder, t.Name)
+		}
+		if t.Token == nil {
+			return fmt.Errorf("proof: tenant %q: want a way to get its token, got none", t.Name)
+		}
+	}
+	if a.Tag == b.Tag || a.Name == b.Name {
+		return fmt.Errorf("proof: want two different tenants, got %q (%s) and %q (%s)", a.Name, a.Tag, b.Name, b.Tag)
+	}
+	for _, e := range []string{p.Target.STS, p.Target.S3} {
+		if u, err := url.Parse(e); e != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			return fmt.Errorf("proof: want an endpoint URL with http or https, got %q", e)
+		}
+	}
+	return nil
+}
+
+// tenantTag is what the broker admits as a tag.
+var (
+	tenantTag  = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
+	tenantName = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,32}$`)
+)
+
+// The actors of a report that are no tenants.
+const (
+	untagged = "untagged" // the bearer of a token without the tag
+	seeder   = "seeder"
+)
+
+// prover is one proof under way. It is used by one goroutine.
+type prover struct {
+	Proof
+	sts    *sts.Client
+	actors [2]*actor
+	name   string // of this proof, part of every key it writes
+	silent int    // requests in a row to which no answer came
+	wrote  []written
+	report *Report
+}
+
+// actor is somebody with a session, or without one.
+type actor struct {
+	Tenant
+	client  *s3.Client // nil where STS gave no session
+	objects map[string]object
+	session *Probe
+	own     map[string]*Probe // what the session did at home, by the call's name
+}
+
+// object is one that the proof lays down.
+type object struct {
+	key, content string
+	laid         bool // written without an error
+}
+
+// written is an object that may have to be deleted again.
+type written struct {
+	key string
+	by  []*s3.Client // who may be able to, the likeliest first
+}
+
+func newProver(p Proof) *prover {
+	v := &prover{Proof: p, name: "agentkeys-proof-" + strings.ToLower(rand.Text()[:16])}
+	v.sts = sts.New(sts.Options{
+		Region: p.Config.Region, BaseEndpoint: endpoint(p.Target.STS), HTTPClient: p.Target.HTTPClient,
+		Credentials: aws.AnonymousCredentials{}, Retryer: aws.NopRetryer{},
+	})
+	v.report = &Report{
+		Target: targetReport(p.Target), Config: p.Config, StartedAt: p.Now().UTC(),
+		Broken: []string{}, Unobserved: []Gap{}, Causes: []Cause{}, Leftovers: []string{},
+	}
+	if p.InForce != nil {
+		v.report.Documents = p.InForce.Documents.Form
+	}
+	for i, t := range p.Tenants {
+		v.actors[i] = &actor{Tenant: t, objects: map[string]object{}, own: map[string]*Probe{}}
+		v.report.Tenants = append(v.report.Tenants, TenantReport{Name: t.Name, Tag: t.Tag})
+	}
+	return v
+}
+
+func endpoint(u string) *string {
+	if u == "" {
+		return nil
+	}
+	return &u
+}
+
+// targetReport says which kind of target the endpoints are, whatever its name.
+func targetReport(t Target) TargetReport {
+	r := TargetReport{Name: t.Name, Kind: "other", STS: t.STS, S3: t.S3}
+	isAWS := func(e string) bool {
+		u, err := url.Parse(e)
+		if err != nil {
+			return false
+		}
+		host := u.Hostname()
+		return e == "" || strings.HasSuffix(host, ".amazonaws.com") || strings.HasSuffix(host, ".amazonaws.com.cn")
+	}
+	switch {
+	case t.Local:
+		r.Kind = "local"
+		r.Note = "local: only a run against AWS proves AWS"
+	case isAWS(t.STS) && isAWS(t.S3):
+		r.Kind = "aws"
+	default:
+		r.Note = "not AWS: only a run against AWS proves AWS"
+	}
+	for _, e := range []*string{&r.STS, &r.S3} {
+		if *e == "" {
+			*e = "AWS's own endpoint"
+		}
+	}
+	return r
+}
+
+// s3Client is a client for a session's keys that tries each request once.
+func (v *prover) s3Client(key, secret, token string) *s3.Client {
+	return s3.New(s3.Options{
+		Region: v.Config.Region, BaseEndpoint: endpoint(v.Target.S3), HTTPClient: v.Target.HTTPClient,
+		UsePathStyle: v.Target.S3 != "", Retryer: aws.NopRetryer{},
+		Credentials:                credentials.NewStaticCredentialsProvider(key, secret, token),
+		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
+		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
+	})
+}
+
+// run makes the probes. What only reads comes first, so that a hole which lets a
+// stranger delete does not take away the evidence for the rest.
+func (v *prover) run(ctx context.Context) {
+	for i, a := range v.actors {
+		v.signIn(ctx, a, &v.report.Tenants[i])
+	}
+	a, b := v.actors[0], v.actors[1]
+	v.layObjects(ctx)
+	for _, x := range v.actors {
+		v.ownPrefix(ctx, x)
+	}
+	v.control(ctx)
+	for _, pair := range [][2]*actor{{a, b}, {b, a}} {
+		v.listings(ctx, pair[0], pair[1])
+		v.reads(ctx, pair[0], pair[1])
+		v.neighbours(ctx, pair[0], pair[1])
+	}
+	for _, pair := range [][2]*actor{{a, b}, {b, a}} {
+		v.writes(ctx, pair[0], pair[1])
+	}
+}
+
+// ask makes one request within its time. When three in a row got no answer at all
+// it stops asking: the target is gone, and each further time-out would say no more.
+func (v *prover) ask(ctx context.Context, call func(context.Context) reply) reply {
+	const patience = 3
+	if v.silent >= patience {
+		return reply{
+			answer: NotTried, code: "target silent",
+			message: fmt.Sprintf("%d requests in a row had no answer", patience),
+			advice:  "Check the endpoint and the network, then run the proof again.",
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, v.CallTimeout)
+	defer cancel()
+	r := call(ctx)
+	if r.silent {
+		v.silent++
+	} else {
+		v.silent = 0
+	}
+	return r
+}
+
+// signIn exchanges a tenant's token for a session.
+func (v *prover) signIn(ctx context.Context, a *actor, t *TenantReport) {
+	p := v.sessionProbe("session", "session", "its own token", a.Name, Allowed)
+	a.session = p
+	raw, err := a.Token(ctx)
+	if err != nil {
+		v.settle(p, reply{
+			answer: NotTried, code: "no token", message: oneLine(err.Error()),
+			advice: "See why the broker gives this tenant no token.",
+		})
+		return
+	}
+	if c, err := readClaims(raw, v.Config.TagKey); err == nil {
+		t.TokenTag = c.Tag
+		v.tokenCauses(a, c)
+	}
+	r, arn, client := v.assume(ctx, raw, a.Name)
+	t.Session, a.client = arn, client
+	v.settle(p, r)
+}
+
+func (v *prover) sessionProbe(id, group, what, actor string, want Answer) *Probe {
+	return &Probe{
+		ID: id, Group: group, Actor: actor, What: "get a session for " + what, label: what,
+		Action: "sts:AssumeRoleWithWebIdentity", Resource: v.Config.RoleARN(), Expected: want,
+	}
+}
+
+// assume calls STS, without a signature, as the call is meant to be made.
+func (v *prover) assume(ctx context.Context, token, name string) (r reply, arn string, client *s3.Client) {
+	r = v.ask(ctx, func(ctx context.Context) reply {
+		out, err := v.sts.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
+			RoleArn: aws.String(v.Config.RoleARN()), RoleSessionName: aws.String(sessionName(name)),
+			WebIdentityToken: &token, DurationSeconds: aws.Int32(900),
+		})
+		if err != nil {
+			return read(err)
+		}
+		if out.Credentials == nil || out.AssumedRoleUser == nil {
+			return reply{answer: Unclear, code: "unreadable answer", status: http.StatusOK,
+				message: "STS answered without credentials", advice: "Check the STS endpoint."}
+		}
+		c := out.Credentials
+		arn = aws.ToString(out.AssumedRoleUser.Arn)
+		client = v.s3Client(aws.ToString(c.AccessKeyId), aws.ToString(c.SecretAccessKey), aws.ToString(c.SessionToken))
+		return read(nil)
+	})
+	return r, arn, client
+}
+
+var notInSessionName = regexp.MustCompile(`[^A-Za-z0-9_+=,.@-]+`)
+
+// sessionName makes a RoleSessionName, 2 to 64 of [\w+=,.@-], of a tenant's name.
+func sessionName(name string) string {
+	s := "proof-" + notInSessionName.ReplaceAllString(name, "-")
+	return s[:min(len(s), 64)]
+}
+
+// control tries a token without the tag. Where it buys a session, it tries what
+// that session reaches.
+func (v *prover) control(ctx context.Context) {
+	p := v.sessionProbe("control.untagged_token", "control", "a token without the tag", untagged, Denied)
+	client, r := v.tryControl(ctx, p)
+	v.settle(p, r)
+	if client == nil {
+		return
+	}
+	for _, o := range v.actors {
+		v.probe(ctx, &actor{Tenant: Tenant{Name: untagged}, client: client, session: p}, spec{
+			id: "control.untagged_get." + o.Name, group: "control", label: "  get one of " + o.Name + "'s",
+			what: "get an object of " + o.Name + "'s without a tag", action: "s3:GetObject",
+			resource: o.objects["read"].key, want: Denied, call: v.get(o.objects["read"]),
+		})
+	}
+}
+
+func (v *prover) tryControl(ctx context.Context, p *Probe) (*s3.Client, reply) {
+	skipped := func(code, why, do string) (*s3.Client, reply) {
+		return nil, reply{answer: NotTried, code: code, message: why, advice: do}
+	}
+	if v.Control == nil {
+		return skipped("not taken", "this control was not taken: it needs a token that the issuer signed without the tag",
+			"Give the proof the issuer's key, so that it can sign one.")
+	}
+	raw, err := v.Control(ctx)
+	if err != nil {
+		return skipped("no token", oneLine(err.Error()), "See why no control token could be signed.")
+	}
+	c, err := readClaims(raw, v.Config.TagKey)
+	if err != nil {
+		return skipped("no control", oneLine(err.Error()), "Sign the control token as a JWT.")
+	}
+	if problem := controlProblem(c, v.Config); problem != "" {
+		return skipped("no control", problem, "Sign a control token that differs from a tenant's in the tag alone.")
+	}
+	r, _, client := v.assume(ctx, raw, untagged)
+	if r.answer == Denied && v.actors[0].client == nil && v.actors[1].client == nil {
+		p.weak = "the role gave nobody a session, so this refusal says nothing about the tag"
+	}
+	return client, r
+}
+
+// cleanUp deletes what the proof wrote, and goes on when the proof was
+// interrupted.
+func (v *prover) cleanUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	v.silent = 0
+	for _, w := range v.wrote {
+		if !v.remove(ctx, w) {
+			v.report.Leftovers = append(v.report.Leftovers, "s3://"+v.Config.Bucket+"/"+w.key)
+		}
+	}
+}
+
+func (v *prover) remove(ctx context.Context, w written) bool {
+	for _, client := range append([]*s3.Client{v.Seeder}, w.by...) {
+		if client == nil {
+			continue
+		}
+		r := v.ask(ctx, func(ctx context.Context) reply {
+			_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &v.Config.Bucket, Key: &w.key})
+			return read(err)
+		})
+		if r.answer == Allowed || r.code == "NoSuchKey" {
+			return true
+		}
+	}
+	return false
+}

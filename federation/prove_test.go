@@ -1,0 +1,540 @@
+package federation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"agentkeys/policy"
+)
+
+// hardenedAccount is an account in which everything is as it should be.
+func hardenedAccount(t *testing.T) *account {
+	t.Helper()
+	a := newAccount(t)
+	a.setUp(t, render(t, a.config, Hardened), nil)
+	return a
+}
+
+func find(t *testing.T, r *Report, id, actor string) *Probe {
+	t.Helper()
+	for _, p := range r.Probes {
+		if p.ID == id && p.Actor == actor {
+			return p
+		}
+	}
+	t.Fatalf("the report has no probe %s of %s", id, actor)
+	return nil
+}
+
+// TestVerdictRestsOnEveryProbe takes a sound report and spoils one probe at a time.
+func TestVerdictRestsOnEveryProbe(t *testing.T) {
+	a := hardenedAccount(t)
+	r := prove(t, a.proof(t))
+	if r.Verdict != Proven || verdict(r.Probes, r.Tenants) != Proven {
+		t.Fatalf("verdict %s, want %s", r.Verdict, Proven)
+	}
+	if len(r.Probes) < 70 {
+		t.Errorf("%d probes, want at least 70", len(r.Probes))
+	}
+	for _, p := range r.Probes {
+		for result, want := range map[Result]Verdict{NotShown: Inconclusive, Contrary: Broken} {
+			p.Result = result
+			if got := verdict(r.Probes, r.Tenants); got != want {
+				t.Errorf("%s of %s is %s: verdict %s, want %s", p.ID, p.Actor, result, got, want)
+			}
+		}
+		p.Result = AsExpected
+	}
+	for i, p := range r.Probes {
+		if !slices.Contains(append(indispensable, "control.untagged_token"), p.ID) {
+			continue
+		}
+		if got := verdict(slices.Delete(slices.Clone(r.Probes), i, i+1), r.Tenants); got != Inconclusive {
+			t.Errorf("without %s of %s: verdict %s, want %s", p.ID, p.Actor, got, Inconclusive)
+		}
+	}
+	if got := verdict(nil, nil); got != Inconclusive {
+		t.Errorf("verdict of nothing: %s, want %s", got, Inconclusive)
+	}
+}
+
+func TestBrokenOutweighsUnobserved(t *testing.T) {
+	probes := []*Probe{{Result: NotShown}, {Result: Contrary}, {Result: NotShown}}
+	if got := verdict(probes, nil); got != Broken {
+		t.Errorf("verdict %s, want %s", got, Broken)
+	}
+}
+
+// TestRefusalsThatProveNothing puts something else in the place of S3's refusal.
+func TestRefusalsThatProveNothing(t *testing.T) {
+	answers := map[string]recorded{
+		"no such key":  {404, "NoSuchKey", "The specified key does not exist."},
+		"expired":      {400, "ExpiredToken", "The provided token has expired."},
+		"signature":    {403, "SignatureDoesNotMatch", "The request signature we calculated does not match"},
+		"clock":        {403, "RequestTimeTooSkewed", "The difference is too large."},
+		"region":       {400, "AuthorizationHeaderMalformed", "the region is wrong"},
+		"redirect":     {301, "PermanentRedirect", "Use the specified endpoint."},
+		"failure":      {500, "InternalError", "We encountered an internal error."},
+		"throttle":     {503, "SlowDown", "Please reduce your request rate."},
+		"no bucket":    {404, "NoSuchBucket", "The specified bucket does not exist"},
+		"VPC endpoint": {403, "AccessDenied", s3Message("s3:GetObject", "with an explicit deny in a VPC endpoint policy")},
+		"other object": {200, "", ""},
+		"time-out":     {},
+	}
+	a := hardenedAccount(t)
+	for name, answer := range answers {
+		t.Run(name, func(t *testing.T) {
+			hit := false
+			a.intercept = func(actor string, w http.ResponseWriter, r *http.Request) bool {
+				if actor != "bob" || r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/bots/"+walletA+"/") {
+					return false
+				}
+				hit = true
+				switch answer.status {
+				case 0:
+					<-r.Context().Done()
+				case http.StatusOK:
+					fmt.Fprint(w, "something else")
+				default:
+					answer.s3(w)
+				}
+				return true
+			}
+			p := a.proof(t)
+			p.CallTimeout = 300 * time.Millisecond
+			r := prove(t, p)
+			if !hit {
+				t.Fatal("bob never asked for alice's object")
+			}
+			if r.Verdict != Inconclusive {
+				t.Errorf("verdict %s, want %s", r.Verdict, Inconclusive)
+			}
+			if p := find(t, r, "foreign.get", "bob"); p.Result != NotShown || p.Do == "" {
+				t.Errorf("foreign.get is %s, to do %q: want %s and something to do", p.Result, p.Do, NotShown)
+			}
+			if len(r.Unobserved) == 0 {
+				t.Error("the report names no gap")
+			}
+		})
+	}
+}
+
+// TestControlsThatFail: each refusal is right, and one control is missing.
+func TestControlsThatFail(t *testing.T) {
+	path := func(tag string) string { return "/bots/" + tag + "/" }
+	own := func(r *http.Request, tag, method string) bool {
+		return r.Method == method && strings.Contains(r.URL.Path, path(tag))
+	}
+	sts := func(r *http.Request) bool { return r.URL.Path == "/" && r.Method == http.MethodPost }
+	denied := recorded{403, "AccessDenied", "Access Denied"}
+	for _, test := range []struct {
+		name   string
+		match  func(actor string, r *http.Request) bool
+		answer recorded
+		want   Verdict
+		id     string // a probe that must not count, or that is contrary
+		actor  string
+		result Result
+	}{
+		{"the owner cannot read its object",
+			func(actor string, r *http.Request) bool { return actor == "alice" && own(r, walletA, http.MethodGet) },
+			recorded{404, "NoSuchKey", "x"}, Inconclusive, "foreign.get", "bob", NotShown},
+		{"the owner's read fails",
+			func(actor string, r *http.Request) bool { return actor == "alice" && own(r, walletA, http.MethodGet) },
+			recorded{500, "InternalError", "x"}, Inconclusive, "foreign.put", "bob", NotShown},
+		{"the owner is refused",
+			func(actor string, r *http.Request) bool { return actor == "alice" && own(r, walletA, http.MethodGet) },
+			denied, Broken, "own.get", "alice", Contrary},
+		{"the stranger's own put fails",
+			func(actor string, r *http.Request) bool { return actor == "bob" && own(r, walletB, http.MethodPut) },
+			recorded{503, "SlowDown", "x"}, Inconclusive, "foreign.put", "bob", NotShown},
+		{"the stranger's own delete fails",
+			func(actor string, r *http.Request) bool { return actor == "bob" && own(r, walletB, http.MethodDelete) },
+			recorded{503, "SlowDown", "x"}, Inconclusive, "foreign.delete", "bob", NotShown},
+		{"STS fails for an owner",
+			func(actor string, r *http.Request) bool { return actor == "alice" && sts(r) },
+			recorded{500, "InternalFailure", "x"}, Inconclusive, "session", "alice", NotShown},
+		{"STS cannot validate an owner's token",
+			func(actor string, r *http.Request) bool { return actor == "alice" && sts(r) },
+			recorded{400, "InvalidIdentityToken", "x"}, Inconclusive, "session", "alice", NotShown},
+		{"STS refuses an owner's token",
+			func(actor string, r *http.Request) bool { return actor == "alice" && sts(r) },
+			recorded{403, "AccessDenied", "Not authorized to perform sts:TagSession"}, Broken, "session", "alice", Contrary},
+		{"STS cannot validate the control",
+			func(actor string, r *http.Request) bool { return actor == "untagged" && sts(r) },
+			recorded{400, "InvalidIdentityToken", "x"}, Inconclusive, "control.untagged_token", "untagged", NotShown},
+		{"STS is throttled at the control",
+			func(actor string, r *http.Request) bool { return actor == "untagged" && sts(r) },
+			recorded{400, "Throttling", "x"}, Inconclusive, "control.untagged_token", "untagged", NotShown},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := hardenedAccount(t)
+			a.intercept = func(actor string, w http.ResponseWriter, r *http.Request) bool {
+				if !test.match(actor, r) {
+					return false
+				}
+				if sts(r) {
+					test.answer.sts(w)
+				} else {
+					test.answer.s3(w)
+				}
+				return true
+			}
+			r := prove(t, a.proof(t))
+			if r.Verdict != test.want {
+				t.Errorf("verdict %s, want %s", r.Verdict, test.want)
+			}
+			if p := find(t, r, test.id, test.actor); p.Result != test.result {
+				t.Errorf("%s of %s is %s (%s), want %s", p.ID, p.Actor, p.Result, p.Sentence, test.result)
+			}
+		})
+	}
+}
+
+// TestRefusedButDone: S3 says AccessDenied and does it all the same.
+func TestRefusedButDone(t *testing.T) {
+	for _, test := range []struct{ id, method, part, after string }{
+		{"foreign.put", http.MethodPut, "-overwrite", "changed"},
+		{"foreign.delete", http.MethodDelete, "-delete", "gone"},
+		{"near.copy_onto", http.MethodPut, "-copy-onto", "changed"},
+	} {
+		t.Run(test.id, func(t *testing.T) {
+			a := hardenedAccount(t)
+			admin := a.aws.S3
+			a.intercept = func(actor string, w http.ResponseWriter, r *http.Request) bool {
+				if actor != "bob" || r.Method != test.method || !strings.HasSuffix(r.URL.Path, test.part) ||
+					!strings.Contains(r.URL.Path, walletA) {
+					return false
+				}
+				key := strings.TrimPrefix(r.URL.Path, "/"+a.config.Bucket+"/")
+				var err error
+				if test.after == "gone" {
+					_, err = admin.DeleteObject(r.Context(), &s3.DeleteObjectInput{Bucket: &a.config.Bucket, Key: &key})
+				} else {
+					_, err = admin.PutObject(r.Context(), &s3.PutObjectInput{
+						Bucket: &a.config.Bucket, Key: &key, Body: strings.NewReader("spoilt"),
+					})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				recorded{403, "AccessDenied", "Access Denied"}.s3(w)
+				return true
+			}
+			r := prove(t, a.proof(t))
+			if p := find(t, r, test.id, "bob"); p.After != test.after || p.Result != Contrary {
+				t.Errorf("after %q, result %s (%s): want %q and %s", p.After, p.Result, p.Sentence, test.after, Contrary)
+			}
+			if r.Verdict != Broken {
+				t.Errorf("verdict %s, want %s", r.Verdict, Broken)
+			}
+		})
+	}
+}
+
+// TestNormalisingServer: a server that resolves ".." hands over the other's object.
+func TestNormalisingServer(t *testing.T) {
+	a := hardenedAccount(t)
+	a.intercept = func(actor string, w http.ResponseWriter, r *http.Request) bool {
+		if actor != "bob" || r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/../") {
+			return false
+		}
+		_, key, _ := strings.Cut(r.URL.Path, "/../")
+		key = "bots/" + key
+		out, err := a.aws.S3.GetObject(r.Context(), &s3.GetObjectInput{Bucket: &a.config.Bucket, Key: &key})
+		if err != nil {
+			t.Error(err)
+			return false
+		}
+		defer out.Body.Close()
+		_, _ = fmt.Fprint(w, readAll(t, out))
+		return true
+	}
+	r := prove(t, a.proof(t))
+	if p := find(t, r, "near.dots_get", "bob"); p.Result != Contrary || r.Verdict != Broken {
+		t.Errorf("near.dots_get is %s, verdict %s: want %s and %s", p.Result, r.Verdict, Contrary, Broken)
+	}
+}
+
+// TestTellingMissingFromExisting: 404 for what is missing and 403 for what exists
+// lets a stranger find out names.
+func TestTellingMissingFromExisting(t *testing.T) {
+	a := hardenedAccount(t)
+	a.intercept = func(actor string, w http.ResponseWriter, r *http.Request) bool {
+		if actor != "bob" || !strings.HasSuffix(r.URL.Path, "/never-written") {
+			return false
+		}
+		recorded{404, "NoSuchKey", "The specified key does not exist."}.s3(w)
+		return true
+	}
+	if r := prove(t, a.proof(t)); r.Verdict != Broken || find(t, r, "near.get_missing", "bob").Result != Contrary {
+		t.Errorf("verdict %s, want %s", r.Verdict, Broken)
+	}
+}
+
+// TestWaysIn opens one door at a time, by a bucket policy or by an identity policy,
+// and names the probe that must find it open.
+func TestWaysIn(t *testing.T) {
+	allow := func(role string, actions []string, resources ...string) policy.Statement {
+		return policy.Statement{
+			Sid: "Door", Effect: policy.Allow, Principal: &policy.Principals{AWS: []string{role}}, Action: actions, Resource: resources,
+		}
+	}
+	c := testConfig()
+	c.Bucket = "agentkeys-test"
+	b, tag := c.BucketARN(), "${aws:PrincipalTag/"+c.TagKey+"}"
+	role := "arn:aws:iam::000011112222:role/" + c.Role
+	listing := func(prefixes ...string) policy.Statement {
+		s := allow(role, []string{"s3:ListBucket"}, b)
+		s.Condition = []policy.Condition{{Operator: "StringLike", Key: "s3:prefix", Values: prefixes}}
+		return s
+	}
+	for _, test := range []struct {
+		name  string
+		door  policy.Statement
+		found string
+	}{
+		{"get", allow(role, []string{"s3:GetObject"}, b+"/*"), "foreign.get"},
+		{"put", allow(role, []string{"s3:PutObject"}, b+"/*"), "foreign.put"},
+		{"delete", allow(role, []string{"s3:DeleteObject"}, b+"/*"), "foreign.delete"},
+		{"list", allow(role, []string{"s3:ListBucket"}, b), "control.list_all"},
+		{"list any prefix", listing("*"), "near.list_empty"},
+		{"list the empty prefix", listing(""), "near.list_empty"},
+		{"list the tenants", listing("bots/"), "near.list_tenants"},
+		{"list the bare prefix", listing("bots"), "near.list_bare"},
+		{"list without the slash", listing("bots/" + tag + "*"), "near.longer_list"},
+		{"list exactly the tag", listing("bots/" + tag), "near.list_no_slash"},
+		{"get without the slash", allow(role, []string{"s3:GetObject"}, b+"/bots/"+tag+"*"), "near.longer_get"},
+		{"put without the slash", allow(role, []string{"s3:PutObject"}, b+"/bots/"+tag+"*"), "near.longer_put"},
+		{"put in the parent folder", allow(role, []string{"s3:PutObject"}, b+"/bots/agentkeys-proof-*"), "near.parent_put"},
+		{"get in the parent folder", allow(role, []string{"s3:GetObject"}, b+"/bots/agentkeys-proof-*"), "near.parent_get"},
+		{"get in capitals", allow(role, []string{"s3:GetObject"}, b+"/bots/0X*"), "near.capitals_get"},
+		{"put in capitals", allow(role, []string{"s3:PutObject"}, b+"/bots/0X*"), "near.capitals_put"},
+		{"versions", allow(role, []string{"s3:ListBucketVersions"}, b), "near.list_versions"},
+		{"uploads", allow(role, []string{"s3:ListBucketMultipartUploads"}, b), "near.list_uploads"},
+		{"tags", allow(role, []string{"s3:GetObjectTagging"}, b+"/*"), "near.get_tags"},
+		{"version", allow(role, []string{"s3:GetObjectVersion"}, b+"/*"), "near.get_version"},
+		{"everything", allow(role, []string{"s3:*"}, b, b+"/*"), "near.copy_from"},
+		{"everything, many", allow(role, []string{"s3:*"}, b, b+"/*"), "near.delete_many"},
+		{"everything, onto", allow(role, []string{"s3:*"}, b, b+"/*"), "near.copy_onto"},
+		{"everything, head", allow(role, []string{"s3:*"}, b, b+"/*"), "near.head"},
+	} {
+		for _, side := range []string{"bucket", "identity"} {
+			t.Run(test.name+" by "+side, func(t *testing.T) {
+				a := newAccount(t)
+				d := render(t, a.config, Plain)
+				inline := map[string]*policy.Document{}
+				if side == "bucket" {
+					d.BucketPolicy = document(append(slices.Clone(d.BucketPolicy.Statements), test.door)...)
+				} else {
+					door := test.door
+					door.Principal = nil
+					inline["door"] = document(door)
+				}
+				a.setUp(t, d, inline)
+				for _, seeded := range []bool{true, false} {
+					p := a.proof(t)
+					if !seeded {
+						p.Seeder = nil
+						if strings.HasSuffix(test.found, "_get") && test.found != "near.longer_get" {
+							continue // nothing lies there without a seeder
+						}
+						if test.found == "near.longer_get" {
+							continue
+						}
+					}
+					r := prove(t, p)
+					if r.Verdict != Broken || find(t, r, test.found, "bob").Result != Contrary {
+						t.Errorf("seeder %v: verdict %s, %s is %s, want %s and %s", seeded, r.Verdict, test.found,
+							find(t, r, test.found, "bob").Result, Broken, Contrary)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestHardenedHoldsAgainstARoleThatMayDoEverything is what the backstops are for.
+func TestHardenedHoldsAgainstARoleThatMayDoEverything(t *testing.T) {
+	a := newAccount(t)
+	a.setUp(t, render(t, a.config, Hardened), map[string]*policy.Document{"all": wide()})
+	r := prove(t, a.proof(t))
+	if r.Verdict != Proven {
+		t.Errorf("verdict %s, want %s", r.Verdict, Proven)
+	}
+	if p := find(t, r, "foreign.get", "bob"); p.RefusedBy == nil || !p.RefusedBy.Explicit || p.RefusedBy.Layer != "resource-based policy" {
+		t.Errorf("foreign.get was refused by %v, want an explicit deny of the bucket policy", p.RefusedBy)
+	}
+}
+
+// TestOwnerLockedOut: a policy that AWS takes and that gives nobody anything.
+func TestOwnerLockedOut(t *testing.T) {
+	a := newAccount(t)
+	d := render(t, a.config, Plain)
+	d.BucketPolicy.Version = "2008-10-17"
+	a.setUp(t, d, nil)
+	r := prove(t, a.proof(t))
+	if r.Verdict != Broken || r.AtAGlance.Own != Denied || !strings.Contains(r.Truth, "proves nothing") {
+		t.Errorf("%s %+v %q, want %s", r.Verdict, r.AtAGlance, r.Truth, Broken)
+	}
+	if p := find(t, r, "foreign.get", "bob"); p.Result != NotShown {
+		t.Errorf("foreign.get is %s, want %s: the session reaches nothing at all", p.Result, NotShown)
+	}
+}
+
+func TestTenantsSeedForThemselves(t *testing.T) {
+	a := hardenedAccount(t)
+	p := a.proof(t)
+	p.Seeder = nil
+	if r := prove(t, p); r.Verdict != Proven || len(r.Leftovers) > 0 {
+		t.Errorf("verdict %s, left behind %q: want %s and nothing", r.Verdict, r.Leftovers, Proven)
+	}
+	if left := a.objects(t); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func TestControlIsNeeded(t *testing.T) {
+	a := hardenedAccount(t)
+	for name, control := range map[string]func(context.Context) (string, error){
+		"none":              nil,
+		"fails":             func(context.Context) (string, error) { return "", errors.New("no key") },
+		"a tenant's token":  a.issuer.minter(t, walletA),
+		"another audience":  a.issuer.minter(t, walletA, withoutTags, func(c map[string]any) { c["aud"] = "x" }),
+		"another subject":   a.issuer.minter(t, walletA, withoutTags, func(c map[string]any) { c["sub"] = "x" }),
+		"no token at all":   func(context.Context) (string, error) { return "hello", nil },
+		"another signature": newIssuer(t).minter(t, walletA, withoutTags, func(c map[string]any) { c["iss"] = a.issuer.url }),
+	} {
+		p := a.proof(t)
+		p.Control = control
+		r := prove(t, p)
+		if r.Verdict != Inconclusive || len(r.Unobserved) != 1 || r.Unobserved[0].Do == "" {
+			t.Errorf("%s: verdict %s, gaps %+v: want %s and one gap", name, r.Verdict, r.Unobserved, Inconclusive)
+		}
+	}
+}
+
+// TestNothingElseIsTouched: objects that were there before are there afterwards,
+// whether the isolation holds or not.
+func TestNothingElseIsTouched(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		a := newAccount(t)
+		inline := map[string]*policy.Document{}
+		if open {
+			inline["all"] = wide()
+		}
+		a.setUp(t, render(t, a.config, Plain), inline)
+		before := []string{"bots/" + walletA + "/mine", "bots/" + walletB + "/mine", "bots/top", "other/thing"}
+		for _, key := range before {
+			_, err := a.aws.S3.PutObject(t.Context(), &s3.PutObjectInput{
+				Bucket: &a.config.Bucket, Key: &key, Body: strings.NewReader(key),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		prove(t, a.proof(t))
+		if after := a.objects(t); !slices.Equal(after, before) {
+			t.Errorf("open %v: objects %q, want %q", open, after, before)
+		}
+	}
+}
+
+// TestInterruptedProofCleansUp: the context ends in the middle.
+func TestInterruptedProofCleansUp(t *testing.T) {
+	a := hardenedAccount(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	a.intercept = func(actor string, _ http.ResponseWriter, r *http.Request) bool {
+		if actor == "bob" && r.Method == http.MethodGet {
+			cancel()
+		}
+		return false
+	}
+	r, err := Prove(ctx, a.proof(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict != Inconclusive {
+		t.Errorf("verdict %s, want %s", r.Verdict, Inconclusive)
+	}
+	a.intercept = nil
+	if left := a.objects(t); len(left) > 0 || len(r.Leftovers) > 0 {
+		t.Errorf("left behind: %q, reported %q", left, r.Leftovers)
+	}
+}
+
+// TestUnreachableTarget: nobody there at all.
+func TestUnreachableTarget(t *testing.T) {
+	a := hardenedAccount(t)
+	p := a.proof(t)
+	p.Target.STS, p.Target.S3, p.Seeder = "http://127.0.0.1:1", "http://127.0.0.1:1", nil
+	r := prove(t, p)
+	if r.Verdict != Inconclusive || r.AtAGlance.Session == Denied {
+		t.Errorf("verdict %s, %+v: want %s", r.Verdict, r.AtAGlance, Inconclusive)
+	}
+}
+
+// TestWrongTag: the issuer tags one tenant as the other.
+func TestWrongTag(t *testing.T) {
+	a := hardenedAccount(t)
+	p := a.proof(t)
+	p.Tenants[0].Token = a.issuer.minter(t, walletB)
+	r := prove(t, p)
+	if r.Verdict != Broken || causeNames(r) != "tags-claim" {
+		t.Errorf("verdict %s, causes %q: want %s and the token", r.Verdict, causeNames(r), Broken)
+	}
+}
+
+func TestProofIsChecked(t *testing.T) {
+	token := func(context.Context) (string, error) { return "", nil }
+	good := Proof{Config: testConfig(), Tenants: [2]Tenant{{"a", walletA, token}, {"b", walletB, token}}}
+	for name, change := range map[string]func(*Proof){
+		"config":        func(p *Proof) { p.Config.Bucket = "" },
+		"same tag":      func(p *Proof) { p.Tenants[1].Tag = walletA },
+		"same name":     func(p *Proof) { p.Tenants[1].Name = "a" },
+		"no token":      func(p *Proof) { p.Tenants[0].Token = nil },
+		"no name":       func(p *Proof) { p.Tenants[0].Name = "" },
+		"taken name":    func(p *Proof) { p.Tenants[0].Name = "untagged" },
+		"escape":        func(p *Proof) { p.Tenants[0].Name = "a\x1b[2J" },
+		"capitals":      func(p *Proof) { p.Tenants[0].Tag = strings.ToUpper(walletA) },
+		"slash in tag":  func(p *Proof) { p.Tenants[0].Tag = "a/b" },
+		"empty tag":     func(p *Proof) { p.Tenants[0].Tag = "" },
+		"star":          func(p *Proof) { p.Tenants[0].Tag = "*" },
+		"bad endpoint":  func(p *Proof) { p.Target.S3 = "127.0.0.1:9000" },
+		"file endpoint": func(p *Proof) { p.Target.STS = "file:///x" },
+	} {
+		p := good
+		change(&p)
+		if _, err := Prove(t.Context(), p); err == nil {
+			t.Errorf("%s: the proof is taken", name)
+		}
+	}
+}
+
+func TestTargetIsNamed(t *testing.T) {
+	for _, test := range []struct {
+		Target
+		kind string
+	}{
+		{Target{Name: "x", Local: true, STS: "http://127.0.0.1:1", S3: "http://127.0.0.1:1"}, "local"},
+		{Target{Name: "AWS"}, "aws"},
+		{Target{Name: "AWS", STS: "https://sts.eu-west-1.amazonaws.com"}, "aws"},
+		{Target{Name: "AWS", STS: "http://127.0.0.1:1"}, "other"},
+		{Target{Name: "AWS", S3: "https://amazonaws.com.example.net"}, "other"},
+		{Target{Name: "AWS", S3: "https://evilamazonaws.com"}, "other"},
+		{Target{Name: "AWS", Local: true}, "local"},
+	} {
+		if r := targetReport(test.Target); r.Kind != test.kind || (r.Kind == "aws") != (r.Note == "") {
+			t.Errorf("%+v: kind %q, note %q, want %q", test.Target, r.Kind, r.Note, test.kind)
+		}
+	}
+}

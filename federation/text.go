@@ -1,0 +1,293 @@
+package federation
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// width is the longest line of the text report.
+const width = 100
+
+// WriteText writes the report for a person: what was set up, each probe with its
+// expected and actual answer, and the verdict last, where a terminal shows it.
+func (r *Report) WriteText(w io.Writer, colour bool) error {
+	t := textReport{Report: r, out: bufio.NewWriter(w), colour: colour}
+	t.head()
+	t.table()
+	t.reasons()
+	return t.out.Flush()
+}
+
+type textReport struct {
+	*Report
+	out    *bufio.Writer
+	colour bool
+}
+
+// ANSI colours, as SGR parameters.
+const (
+	bold   = "1"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	dim    = "2"
+)
+
+func (t *textReport) paint(sgr, s string) string {
+	if !t.colour || sgr == "" {
+		return s
+	}
+	return "\x1b[" + sgr + "m" + s + "\x1b[0m"
+}
+
+func (t *textReport) line(s string) { fmt.Fprintln(t.out, strings.TrimRight(s, " ")) }
+
+func (t *textReport) head() {
+	c := t.Config
+	target := t.Target.Name
+	if t.Target.Note != "" {
+		target += " (" + t.Target.Note + ")"
+	}
+	where := "s3://" + c.Bucket + "/" + c.Prefix + "/, " + c.Region
+	if t.Documents != "" {
+		where += ", " + string(t.Documents) + " documents"
+	}
+	t.line(t.paint(bold, "AgentKeys isolation proof"))
+	for _, row := range [][2]string{
+		{"target", target}, {"issuer", c.Issuer}, {"role", c.RoleARN()}, {"bucket", where},
+	} {
+		t.field(row[0], row[1])
+	}
+	for _, tenant := range t.Tenants {
+		t.field(tenant.Name, tenant.Tag)
+	}
+	t.line("")
+}
+
+// field writes a name and its value, wrapped beside the name.
+func (t *textReport) field(name, value string) {
+	const indent = 12
+	for i, l := range wrap(value, width-indent) {
+		if i > 0 {
+			name = ""
+		}
+		t.line("  " + pad(clip(name, indent-3), indent-2) + l)
+	}
+}
+
+var groups = []struct{ id, title string }{
+	{"session", "at STS"}, {"seed", "seeds"}, {"own", "own prefix"}, {"foreign", "other's prefix"},
+	{"near", "near misses"}, {"control", "controls"},
+}
+
+// The columns of the table.
+const (
+	colGroup, colLabel, colWant, colActor = 16, 23, 10, 13
+)
+
+func (t *textReport) table() {
+	a, b := t.Tenants[0].Name, t.Tenants[1].Name
+	t.line(t.paint(bold, "  "+pad("", colGroup)+pad("", colLabel)+pad("must be", colWant)+
+		pad(clip(a, colActor-2), colActor)+pad(clip(b, colActor-2), colActor)+"refused by"))
+	for _, g := range groups {
+		title := g.title
+		for _, row := range t.rows(g.id) {
+			t.row(title, row)
+			title = ""
+		}
+	}
+	t.line("")
+}
+
+// rows gathers the probes of a group that differ in their actor alone.
+func (t *textReport) rows(group string) [][]*Probe {
+	var rows [][]*Probe
+	at := map[string]int{}
+	for _, p := range t.Probes {
+		if p.Group != group {
+			continue
+		}
+		i, known := at[p.ID]
+		if !known {
+			i = len(rows)
+			at[p.ID] = i
+			rows = append(rows, nil)
+		}
+		rows[i] = append(rows[i], p)
+	}
+	return rows
+}
+
+func (t *textReport) row(title string, probes []*Probe) {
+	first := probes[0]
+	want := map[Answer]string{Allowed: "allowed", Denied: "refused", Held: "no effect"}[first.Expected]
+	line := "  " + pad(title, colGroup) + pad(clip(first.label, colLabel-1), colLabel) + pad(want, colWant)
+	cells := make([]string, 2)
+	for i, p := range probes {
+		if p.Actor == t.Tenants[1].Name {
+			i = 1
+		} else if p.Actor == t.Tenants[0].Name {
+			i = 0
+		}
+		cells[min(i, 1)] = t.cell(p)
+	}
+	for _, c := range cells {
+		if c == "" {
+			c = pad("", colActor)
+		}
+		line += c
+	}
+	t.line(line + t.refusedBy(probes))
+}
+
+// cell is an answer with its mark: as expected, against expectation, not known.
+func (t *textReport) cell(p *Probe) string {
+	mark, sgr := "✓ ", green
+	switch p.Result {
+	case Contrary:
+		mark, sgr = "✗ ", red
+	case NotShown:
+		mark, sgr = "? ", yellow
+	}
+	word := map[Answer]string{Allowed: "allowed", Denied: "refused", Held: "no effect", NotTried: "not tried"}[p.Actual]
+	switch {
+	case p.Actual == Unclear:
+		word = p.Code
+	case p.After == "changed" || p.After == "gone":
+		word = p.After
+	case p.Result == Contrary:
+		word = strings.ToUpper(word)
+	}
+	return t.paint(sgr, pad(mark+clip(word, colActor-3), colActor))
+}
+
+// refusedBy names the layers of a row, once each.
+func (t *textReport) refusedBy(probes []*Probe) string {
+	var layers []string
+	for _, p := range probes {
+		s := layerShort(p.RefusedBy)
+		if s != "" && !strings.Contains(strings.Join(layers, "; "), s) {
+			layers = append(layers, s)
+		}
+	}
+	return t.paint(dim, clip(strings.Join(layers, "; "), width-2-colGroup-colLabel-colWant-2*colActor))
+}
+
+func layerShort(r *Refusal) string {
+	if r == nil {
+		return ""
+	}
+	layer := map[string]string{
+		"resource-based policy": "bucket policy", "identity-based policy": "identity", layerNotSaid: "not said",
+	}[r.Layer]
+	if layer == "" {
+		layer = r.Layer
+	}
+	switch {
+	case r.Explicit:
+		return "deny, " + layer
+	case layer == "not said":
+		return layer
+	}
+	return "no allow, " + layer
+}
+
+func (t *textReport) reasons() {
+	const most = 6
+	t.list("observed, and must not be", t.Broken, most)
+	var gaps []string
+	for _, g := range t.Unobserved {
+		gaps = append(gaps, fmt.Sprintf("%s: %s. %s", some(g.Probes), strings.TrimSuffix(g.Why, "."), g.Do))
+	}
+	t.list("not observed", gaps, most)
+	var causes []string
+	for _, c := range t.Causes {
+		contained := ""
+		if c.Contained {
+			contained = " (contained by the other documents)"
+		}
+		causes = append(causes, fmt.Sprintf("%s%s: %s %s", c.Fault, contained, c.Evidence, c.Fix))
+	}
+	t.list("why", causes, len(causes))
+	t.list("left behind, delete by hand", t.Leftovers, most)
+	t.field("naive", t.Naive)
+	t.field("true", t.Truth)
+	sgr := map[Verdict]string{Proven: green, Broken: red, Inconclusive: yellow}[t.Verdict]
+	verdict := string(t.Verdict)
+	if t.Target.Note != "" {
+		verdict += "  (" + t.Target.Note + ")"
+	}
+	t.line("  " + pad("verdict", 10) + t.paint(bold+";"+sgr, verdict))
+}
+
+func (t *textReport) list(title string, items []string, most int) {
+	if len(items) == 0 {
+		return
+	}
+	t.line(t.paint(bold, "  "+title))
+	for i, item := range items {
+		if i == most {
+			t.line(fmt.Sprintf("    … and %d more (see the JSON report)", len(items)-most))
+			break
+		}
+		for j, l := range wrap(item, width-6) {
+			lead := "  - "
+			if j > 0 {
+				lead = "    "
+			}
+			t.line("  " + lead + l)
+		}
+	}
+	t.line("")
+}
+
+// some names the first probes of a gap and counts the rest.
+func some(names []string) string {
+	const most = 2
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+func pad(s string, to int) string {
+	return s + strings.Repeat(" ", max(0, to-utf8.RuneCountInString(s)))
+}
+
+// clip shortens s to at most n characters.
+func clip(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}
+
+// wrap breaks s at spaces; a word longer than the line is broken where it must.
+func wrap(s string, at int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(s) {
+		for utf8.RuneCountInString(word) > at {
+			if line != "" {
+				lines, line = append(lines, line), ""
+			}
+			runes := []rune(word)
+			lines, word = append(lines, string(runes[:at])), string(runes[at:])
+		}
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > at:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
+		}
+	}
+	if line != "" || len(lines) == 0 {
+		lines = append(lines, line)
+	}
+	return lines
+}
