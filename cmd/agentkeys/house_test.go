@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// house says which of our packages each package may import. Imports point one
+// way, and the packages at the edge know nothing of one another.
+var house = map[string][]string{
+	"agentkeys/api":           {},
+	"agentkeys/audit":         {},
+	"agentkeys/auth":          {"agentkeys/identity"},
+	"agentkeys/bench":         {"agentkeys/api", "agentkeys/client", "agentkeys/federation", "agentkeys/policy"},
+	"agentkeys/broker":        {"agentkeys/api", "agentkeys/audit", "agentkeys/auth", "agentkeys/identity", "agentkeys/store", "agentkeys/token"},
+	"agentkeys/client":        {"agentkeys/api"},
+	"agentkeys/config":        {},
+	"agentkeys/federation":    {"agentkeys/policy"},
+	"agentkeys/identity":      {},
+	"agentkeys/localaws":      {"agentkeys/policy"},
+	"agentkeys/policy":        {},
+	"agentkeys/store":         {},
+	"agentkeys/token":         {},
+	"agentkeys/agentkeystest": nil, // the test kit wires a whole broker
+	"agentkeys/cmd/agentkeys": nil, // and so does the program
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func TestImportsKeepToTheHouse(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, p := range list(t) {
+		allowed, known := house[p.ImportPath]
+		if !known {
+			t.Errorf("%s is not in the house: a new package needs a new noun and a line here", p.ImportPath)
+			continue
+		}
+		seen[p.ImportPath] = true
+		for _, imported := range p.Imports {
+			if allowed != nil && strings.HasPrefix(imported, "agentkeys/") && !slices.Contains(allowed, imported) {
+				t.Errorf("%s imports %s", p.ImportPath, imported)
+			}
+		}
+	}
+	for name := range house {
+		if !seen[name] {
+			t.Errorf("%s is in the house's plan and not in the module", name)
+		}
+	}
+}
+
+// What decides over policies stands on the standard library alone; what records
+// opens no database; what plays AWS shares no code with the broker.
+func TestImportsOfOthers(t *testing.T) {
+	for _, p := range list(t) {
+		for _, imported := range p.Imports {
+			outside := strings.Contains(strings.SplitN(imported, "/", 2)[0], ".")
+			switch {
+			case p.ImportPath == "agentkeys/policy" && outside:
+				t.Errorf("policy imports %s; it stands on the standard library alone", imported)
+			case p.ImportPath == "agentkeys/audit" && strings.Contains(imported, "sqlite"):
+				t.Errorf("audit imports the driver %s", imported)
+			}
+		}
+		if p.ImportPath == "agentkeys/cmd/agentkeys" && slices.ContainsFunc(p.Deps, func(d string) bool { return d == "testing" || d == "agentkeys/agentkeystest" }) {
+			t.Error("the program links the testing package")
+		}
+	}
+}
+
+func list(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "agentkeys/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []listed
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := d.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) == 0 {
+		t.Fatal("no packages listed")
+	}
+	return all
+}

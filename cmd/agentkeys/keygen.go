@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"agentkeys/client"
+	"agentkeys/store"
+	"agentkeys/token"
+)
+
+func (p *program) keygen() *cobra.Command {
+	var purpose, out string
+	cmd := &cobra.Command{
+		Use:   "keygen --purpose oidc|session|wallet --out FILE",
+		Short: "Make a key file, mode 0600, never over an existing one",
+		Long: `Makes a new key and writes it to a file of mode 0600. An existing file is never touched.
+
+  oidc     signs the web identity tokens that AWS takes; its public part is published as the JWKS
+  session  signs the session tokens that this broker alone takes
+  wallet   an Ethereum key for an agent that signs in (a line of hexadecimal digits)`,
+		Example: "  agentkeys keygen --purpose oidc --out oidc.jwk",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			if out == "" {
+				return usage(hint{errors.New("--out is missing: it names the file to write"), `see "agentkeys keygen --help"`})
+			}
+			switch purpose {
+			case string(token.PurposeOIDC), string(token.PurposeSession):
+				return p.keygenToken(token.Purpose(purpose), out)
+			case "wallet":
+				return p.keygenWallet(out)
+			}
+			return usage(fmt.Errorf("--purpose: want oidc, session or wallet, got %q", purpose))
+		},
+	}
+	cmd.Flags().StringVar(&purpose, "purpose", "", "what the key is for: oidc, session or wallet")
+	cmd.Flags().StringVar(&out, "out", "", "file to write")
+	return cmd
+}
+
+func (p *program) keygenToken(purpose token.Purpose, out string) error {
+	key, err := token.GenerateKey(purpose)
+	if err != nil {
+		return err
+	}
+	if err := token.WriteKeyFile(out, key); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "wrote %s: %s\n", out, key.ID())
+	return nil
+}
+
+func (p *program) keygenWallet(out string) error {
+	w, err := client.NewWallet()
+	if err != nil {
+		return err
+	}
+	if err := client.WriteWalletFile(out, w); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "wrote %s: %s\n", out, w.Address())
+	return nil
+}
+
+// databaseFile is the name of the database inside the data folder.
+const databaseFile = "agentkeys.db"
+
+func (p *program) init() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:     "init --data-dir DIR",
+		Short:   "Make the data folder and its database; agentkeys serve never does",
+		Example: "  agentkeys init --data-dir /var/lib/agentkeys",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir == "" {
+				return usage(hint{errors.New("--data-dir is missing: it names the folder to make"), `see "agentkeys init --help"`})
+			}
+			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("making the data folder: %w", err)
+			}
+			path := filepath.Join(dir, databaseFile)
+			if err := store.Create(cmd.Context(), path); err != nil {
+				return err
+			}
+			fmt.Fprintf(p.stdout, "made %s\n", path)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "data-dir", "", "folder to make the database in")
+	return cmd
+}

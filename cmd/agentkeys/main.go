@@ -1,0 +1,144 @@
+// Command agentkeys is the credential broker, its local AWS, and the tools
+// around them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses.
+const (
+	exitOK           = 0
+	exitBroken       = 1 // the proof found a way in; or the work failed
+	exitUsage        = 2
+	exitInconclusive = 3 // something could not be observed
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// program is what a command works with, so that a test can run one without
+// touching the process.
+type program struct {
+	environ []string
+	stdout  io.Writer
+	stderr  io.Writer
+}
+
+// run carries out one command and returns its exit status.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	p := &program{environ: environ, stdout: stdout, stderr: stderr}
+	root := p.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var s status
+	if errors.As(err, &s) && s.err == nil {
+		return s.code
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(stderr, "agentkeys: error: %s\n", strings.TrimSuffix(line, "\n"))
+	}
+	var h hint
+	if errors.As(err, &h) {
+		fmt.Fprintf(stderr, "agentkeys: hint: %s\n", h.text)
+	}
+	if s.code != 0 {
+		return s.code
+	}
+	return exitBroken
+}
+
+// status is an error that fixes the exit status. With no error inside there is
+// nothing more to print.
+type status struct {
+	code int
+	err  error
+}
+
+func (s status) Error() string {
+	if s.err == nil {
+		return fmt.Sprintf("exit status %d", s.code)
+	}
+	return s.err.Error()
+}
+
+func (s status) Unwrap() error { return s.err }
+
+func usage(err error) error { return status{exitUsage, err} }
+
+// hint adds to an error what to do next.
+type hint struct {
+	error
+	text string
+}
+
+func (h hint) Unwrap() error { return h.error }
+
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "agentkeys",
+		Short: "A credential broker for AI agents whose isolation is proven",
+		Long: `agentkeys signs people and agents in, mints five-minute web identity tokens that carry the tenant
+as an AWS session tag, and proves that AWS keeps the tenants apart.
+
+Start with "agentkeys demo": it needs no account and no set-up.`,
+		Version:           version(),
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              usageArgs(cobra.NoArgs),
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.SetVersionTemplate("agentkeys {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(hint{err, `see "` + cmd.CommandPath() + ` --help"`})
+	})
+	root.AddCommand(p.demo(), p.dev(), p.serve(), p.init(), p.keygen(), p.mint())
+	return root
+}
+
+// usageArgs makes wrong arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usage(hint{err, `see "` + cmd.CommandPath() + ` --help"`})
+		}
+		return nil
+	}
+}
+
+// release is set by the linker when a release is built.
+var release = ""
+
+func version() string {
+	if release != "" {
+		return release
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				return "devel " + s.Value[:12]
+			}
+		}
+	}
+	return "devel"
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"agentkeys/api"
+	"agentkeys/client"
+)
+
+func (p *program) mint() *cobra.Command {
+	var url, wallet string
+	var chainID int64
+	cmd := &cobra.Command{
+		Use:   "mint --broker URL --wallet FILE",
+		Short: "Sign in with a wallet and print a web identity token for AWS STS",
+		Long: `Signs in at a broker with the wallet in a file (see "agentkeys keygen --purpose wallet") and prints a web
+identity token, and nothing else, to standard output. The token is a credential for five minutes.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if url == "" || wallet == "" {
+				return usage(hint{errors.New("--broker and --wallet are both needed"), `see "agentkeys mint --help"`})
+			}
+			w, err := client.ReadWalletFile(wallet)
+			if err != nil {
+				return err
+			}
+			c, err := client.New(url, nil)
+			if err != nil {
+				return usage(err)
+			}
+			session, err := c.SignIn(cmd.Context(), w, chainID)
+			if err != nil {
+				return refusal(err)
+			}
+			minted, err := c.MintOIDC(cmd.Context(), session.SessionJWT)
+			if err != nil {
+				return refusal(err)
+			}
+			fmt.Fprintln(p.stdout, minted.JWT)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&url, "broker", "", "issuer URL of the broker")
+	cmd.Flags().StringVar(&wallet, "wallet", "", "file of the wallet's key")
+	cmd.Flags().Int64Var(&chainID, "chain-id", 1, "EIP-155 chain id to sign in for")
+	return cmd
+}
+
+// refusal adds the broker's own advice to its refusal.
+func refusal(err error) error {
+	var e *api.Error
+	if errors.As(err, &e) && e.Remediation != "" {
+		return hint{err, e.Remediation}
+	}
+	return err
+}

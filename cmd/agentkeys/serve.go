@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"agentkeys/audit"
+	"agentkeys/auth"
+	"agentkeys/broker"
+	"agentkeys/config"
+	"agentkeys/store"
+	"agentkeys/token"
+)
+
+func (p *program) serve() *cobra.Command {
+	var acceptClock bool
+	var variables strings.Builder
+	_ = config.PrintText(&variables) // a strings.Builder takes every write
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the broker, configured by BROKER_* variables",
+		Long: `Runs the broker. It is configured by the environment alone, refuses variables that it does not know,
+and never makes a key or a database: see "agentkeys keygen" and "agentkeys init".
+
+` + variables.String(),
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(p.environ)
+			if err != nil {
+				return usage(hint{err, `"agentkeys serve --help" lists the variables`})
+			}
+			return p.runServe(cmd.Context(), c, acceptClock)
+		},
+	}
+	cmd.Flags().BoolVar(&acceptClock, "accept-clock", false, "start although the newest record lies in the future")
+	return cmd
+}
+
+func (p *program) runServe(ctx context.Context, c config.Config, acceptClock bool) (err error) {
+	log := newLog(p.stderr, c.LogFormat, c.LogLevel)
+	keys, err := loadKeys(c)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, filepath.Join(c.DataDir, databaseFile))
+	if err != nil {
+		return hint{err, `"agentkeys init --data-dir DIR" makes a new database`}
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if !acceptClock {
+		if err := checkClock(ctx, db, time.Now()); err != nil {
+			return hint{err, "set the clock; if the newest record's time is the wrong one, start once with --accept-clock"}
+		}
+	}
+	parts, _, err := assemble(c, keys, db, log)
+	if err != nil {
+		return err
+	}
+	b, err := broker.New(parts)
+	if err != nil {
+		return err
+	}
+	public, err := listen(c.Bind)
+	if err != nil {
+		return err
+	}
+	servers := []server{{public, broker.Server(b, log)}}
+	if c.AdminBind != "" {
+		admin, err := listen(c.AdminBind)
+		if err != nil {
+			return errors.Join(err, public.Close())
+		}
+		servers = append(servers, server{admin, broker.Server(b.Admin(), log)})
+	}
+	log.Info("serving", "issuer", c.Issuer, "bind", public.Addr().String(), "version", version(),
+		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID())
+	err = serveAll(ctx, servers, c.ShutdownGrace)
+	log.Info("stopped")
+	return err
+}
+
+// keySet holds the loaded keys of both purposes; the first of each signs.
+type keySet struct{ oidc, session []*token.Key }
+
+func loadKeys(c config.Config) (keySet, error) {
+	var k keySet
+	var err error
+	if k.oidc, err = loadPurpose(token.PurposeOIDC, c.OIDCKeyFile, c.OIDCExtraKeys); err != nil {
+		return k, err
+	}
+	k.session, err = loadPurpose(token.PurposeSession, c.SessionKeyFile, c.SessionExtraKeys)
+	return k, err
+}
+
+func loadPurpose(purpose token.Purpose, signing string, extra []string) ([]*token.Key, error) {
+	var keys []*token.Key
+	for _, path := range append([]string{signing}, extra...) {
+		key, err := token.LoadKeyFile(path, purpose)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// assemble builds the parts of a broker from its configuration. It gives the
+// maker of web identity tokens too, since the demo needs tokens that no broker
+// mints.
+func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (broker.Config, *token.WebIdentities, error) {
+	fail := func(err error) (broker.Config, *token.WebIdentities, error) { return broker.Config{}, nil, err }
+	oidc, err := token.NewKeyring(keys.oidc[0], keys.oidc[1:]...)
+	if err != nil {
+		return fail(err)
+	}
+	session, err := token.NewKeyring(keys.session[0], keys.session[1:]...)
+	if err != nil {
+		return fail(err)
+	}
+	if err := token.Disjoint(oidc, session); err != nil {
+		return fail(err)
+	}
+	sessions, err := token.NewSessions(c.Issuer, session, c.SessionTTL)
+	if err != nil {
+		return fail(err)
+	}
+	identities, err := token.NewWebIdentities(token.WebIdentityConfig{
+		Issuer: c.Issuer, Audience: c.OIDCAudience, Keys: oidc, TTL: c.OIDCTokenTTL, TagKey: token.TagKey})
+	if err != nil {
+		return fail(err)
+	}
+	wallet, err := auth.NewWallet(auth.WalletConfig{
+		Issuer: c.Issuer, ChainIDs: c.WalletChainIDs, TTL: auth.DefaultWalletTTL, Statement: "Sign in to AgentKeys."})
+	if err != nil {
+		return fail(err)
+	}
+	return broker.Config{
+		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint,
+		JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
+	}, identities, nil
+}
+
+// checkClock refuses a clock that lies before the newest record.
+func checkClock(ctx context.Context, db *store.Store, now time.Time) error {
+	var newest []audit.Record
+	err := db.View(ctx, func(tx *sql.Tx) (err error) {
+		newest, err = audit.List(ctx, tx, audit.Query{Limit: 1})
+		return err
+	})
+	if err != nil || len(newest) == 0 {
+		return err
+	}
+	if last := newest[0].Time; now.Add(broker.ClockLeeway).Before(last) {
+		return fmt.Errorf("the clock says %s, but the newest record is of %s",
+			now.UTC().Format(time.RFC3339), last.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// server is a listener and what answers on it.
+type server struct {
+	net.Listener
+	*http.Server
+}
+
+func listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, hint{fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err)), "another process may hold the port; name another one"}
+	}
+	return l, nil
+}
+
+// serveAll serves until ctx ends or a server fails, then lets running requests
+// end within the grace period.
+func serveAll(ctx context.Context, servers []server, grace time.Duration) error {
+	failed := make(chan error, len(servers))
+	for _, s := range servers {
+		go func() { failed <- s.Serve(s.Listener) }() // ended by Shutdown or Close below
+	}
+	var err error
+	running := len(servers)
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		running--
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	for _, s := range servers {
+		if e := s.Shutdown(stop); e != nil {
+			err = errors.Join(err, fmt.Errorf("stopping %s: %w", s.Addr(), e), s.Server.Close())
+		}
+	}
+	for range running {
+		if e := <-failed; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+func (s server) Addr() net.Addr { return s.Listener.Addr() }
+
+func newLog(w io.Writer, format, level string) *slog.Logger {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(level)) // the configuration admits known levels only
+	options := &slog.HandlerOptions{Level: l}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
