@@ -1,0 +1,43 @@
+# make test    installs what the tests need and is missing, then runs everything with the race detector
+# make lint    gofmt, go vet, staticcheck, and govulncheck where a database is at hand
+# make bench   rates and ratios, beside this machine's bare cryptography
+# make fuzz    every fuzz target for FUZZTIME each
+
+GO       ?= go
+FUZZTIME ?= 20s
+TOOL      = $(GO) tool -modfile=tools.mod
+
+.PHONY: test build lint bench fuzz need-aws need-cc
+
+test: need-aws need-cc
+	$(GO) test -race ./...
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o agentkeys ./cmd/agentkeys
+
+lint:
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	@if [ -n "$$GOVULNDB" ]; then $(TOOL) govulncheck -db "$$GOVULNDB" ./...; \
+	else echo "govulncheck: NOT RUN: it needs a vulnerability database; set GOVULNDB to one, such as file:///srv/vulndb"; fi
+
+bench:
+	$(GO) run ./bench
+
+fuzz:
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; done
+
+# The AWS CLI drives the local AWS in the tests.
+need-aws:
+	@command -v aws >/dev/null || { sudo=$$(command -v sudo || true); \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq awscli; }
+	@aws --version
+
+# The race detector needs a C compiler.
+need-cc:
+	@command -v gcc >/dev/null || { sudo=$$(command -v sudo || true); \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev; }
