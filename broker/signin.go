@@ -43,7 +43,7 @@ func (b *Broker) serveWalletStart(c *call) error {
 		SIWEMessage:      challenge.Message,
 		Nonce:            challenge.Nonce,
 		ExpiresInSeconds: int64(challenge.ExpiresAt.Sub(challenge.IssuedAt) / time.Second),
-		ExpiresAtISO:     challenge.ExpiresAt.UTC().Format(time.RFC3339),
+		ExpiresAtISO:     challenge.ExpiresAt.UTC().Format("2006-01-02T15:04:05.000Z07:00"), // as in the message
 	})
 }
 

@@ -46,9 +46,11 @@ func TestChallengeIsAnEIP4361MessageOfTheIssuer(t *testing.T) {
 	if !strings.HasPrefix(s.RequestID, "siwe-") || s.ExpiresInSeconds != 45*60 {
 		t.Errorf("request %s, expires in %d s", s.RequestID, s.ExpiresInSeconds)
 	}
-	want := k.Clock.Now().Truncate(time.Second).Add(45 * time.Minute) // the message has whole seconds
-	if at, err := time.Parse(time.RFC3339, s.ExpiresAtISO); err != nil || !at.Equal(want) {
+	if at, err := time.Parse(time.RFC3339, s.ExpiresAtISO); err != nil || !at.Equal(k.Clock.Now().Add(45*time.Minute)) {
 		t.Errorf("expires at %s (%v)", s.ExpiresAtISO, err)
+	}
+	if m.ExpirationTime != s.ExpiresAtISO {
+		t.Errorf("the message expires at %s, the answer says %s", m.ExpirationTime, s.ExpiresAtISO)
 	}
 }
 

@@ -108,11 +108,14 @@ Start with "agentkeys demo": it needs no account and no set-up.`,
 	}
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
-	root.SetVersionTemplate("agentkeys {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(hint{err, `see "` + cmd.CommandPath() + ` --help"`})
 	})
 	root.AddCommand(p.demo(), p.dev(), p.serve(), p.init(), p.keygen(), p.mint())
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.Version = root.Version
+		cmd.SetVersionTemplate("agentkeys {{.Version}}\n")
+	}
 	return root
 }
 
