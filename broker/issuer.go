@@ -33,7 +33,7 @@ func discoveryDocument(issuer string) document {
 		Scopes:                 []string{"openid"},
 		TokenEndpointAuthTypes: []string{"none"},
 		Claims: []string{"iss", "sub", "aud", "iat", "nbf", "exp", "jti",
-			token.TagKey, tagsClaim},
+			token.TagKey, token.TagsClaim},
 	})
 	return document{body: body, etag: etag(body)}
 }
@@ -66,5 +66,3 @@ func matches(ifNoneMatch, tag string) bool {
 	}
 	return false
 }
-
-const tagsClaim = "https://aws.amazon.com/tags"

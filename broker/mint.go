@@ -39,15 +39,15 @@ func (b *Broker) serveMintOIDC(c *call) error {
 func (b *Broker) mint(c *call, record *audit.Record) (token.Secret, token.WebIdentity, error) {
 	session, err := b.session(c)
 	if err != nil {
-		return "", token.WebIdentity{}, err
+		return token.Secret{}, token.WebIdentity{}, err
 	}
 	id := identity.Identity{Type: identity.Type(session.IdentityType), Value: session.IdentityValue}
 	describeIdentity(record, id)
 	if err := b.clock.check(c.now); err != nil {
-		return "", token.WebIdentity{}, err
+		return token.Secret{}, token.WebIdentity{}, err
 	}
 	if err := decodeNothing(c); err != nil {
-		return "", token.WebIdentity{}, err
+		return token.Secret{}, token.WebIdentity{}, err
 	}
 	return b.Mint(id.TenantTag(), c.now)
 }

@@ -38,7 +38,7 @@ type header struct {
 func (k *Key) sign(typ string, payload []byte) (Secret, error) {
 	head, err := json.Marshal(header{Algorithm: algorithm, KeyID: k.ID(), Type: typ})
 	if err != nil {
-		return "", fmt.Errorf("encoding the token's header: %w", err)
+		return Secret{}, fmt.Errorf("encoding the token's header: %w", err)
 	}
 	input := make([]byte, 0, 4*(len(head)+len(payload)+signatureLen)/3+8)
 	input = strict.AppendEncode(input, head)
@@ -46,9 +46,9 @@ func (k *Key) sign(typ string, payload []byte) (Secret, error) {
 	input = strict.AppendEncode(input, payload)
 	sig, err := signES256(k.signer, input)
 	if err != nil {
-		return "", fmt.Errorf("signing with %s: %w", k.ID(), err)
+		return Secret{}, fmt.Errorf("signing with %s: %w", k.ID(), err)
 	}
-	return Secret(strict.AppendEncode(append(input, '.'), sig)), nil
+	return newSecret(string(strict.AppendEncode(append(input, '.'), sig))), nil
 }
 
 // signES256 asks the signer for an ASN.1 signature, the form that every

@@ -90,6 +90,22 @@ func TestKeyFileRoundTrip(t *testing.T) {
 	}
 }
 
+// Whatever the umask, the file is there for its owner and for nobody else.
+func TestKeyFileUnderAnyUmask(t *testing.T) {
+	for _, umask := range []int{0o000, 0o777} {
+		path := filepath.Join(t.TempDir(), "key")
+		old := syscall.Umask(umask)
+		err := WriteKeyFile(path, newTestKey(t, PurposeOIDC))
+		syscall.Umask(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+			t.Errorf("umask %03o: want mode 0600, got %v, %v", umask, info.Mode(), err)
+		}
+	}
+}
+
 // A key file is a JWK that other programs read.
 func TestGoJoseReadsKeyFile(t *testing.T) {
 	k := shortKey(t)
@@ -333,8 +349,10 @@ func TestKeysDoNotPrint(t *testing.T) {
 			}
 		}
 	}
-	if got := fmt.Sprintf("%v", k); got != k.ID() {
-		t.Errorf("want a key to print as %s, got %s", k.ID(), got)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if got := fmt.Sprintf(verb, *k); got != k.ID() {
+			t.Errorf("want a key to print as %s under %s, got %s", k.ID(), verb, got)
+		}
 	}
 }
 

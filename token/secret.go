@@ -11,21 +11,27 @@ import (
 // JSON and in slog it appears as "[secret 3f2a…]", with the first digits of
 // its SHA-256, enough to tell two apart. Reveal is the one way to the text.
 //
-// Where Go asks a string kind for no method, the text still shows: as the
-// operand of %p or of %w (go vet refuses both), in an unexported field of a
-// struct that is printed, and as a key of a map in JSON. Keep a Secret out of
-// those.
-type Secret string
+// The text is behind a pointer because fmt calls no method of a value in an
+// unexported field, and follows no pointer there: it prints an address.
+type Secret struct{ text *string }
 
-// Reveal returns the text itself, for the one answer it is meant for.
-func (s Secret) Reveal() string { return string(s) }
+func newSecret(text string) Secret { return Secret{&text} }
+
+// Reveal returns the text itself, for the one answer it is meant for. That of
+// the zero Secret is empty.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // String returns the form that may be logged.
 func (s Secret) String() string {
-	if s == "" {
+	if s.Reveal() == "" {
 		return "[secret, empty]"
 	}
-	sum := sha256.Sum256([]byte(s))
+	sum := sha256.Sum256([]byte(s.Reveal()))
 	return fmt.Sprintf("[secret %x…]", sum[:2])
 }
 
@@ -36,5 +42,5 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String(
 // MarshalText serves encoding/json, XML and everything else that asks for text.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// LogValue serves slog, whose text handler would print a string kind as it is.
+// LogValue gives slog handlers of any make the safe text and nothing else.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

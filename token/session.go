@@ -98,11 +98,11 @@ type sessionClaims struct {
 // It is valid from now, in whole seconds, for the ttl.
 func (s *Sessions) Issue(sub Subject, now time.Time) (Secret, Session, error) {
 	if err := sub.check(); err != nil {
-		return "", Session{}, fmt.Errorf("issuing a session: %w", err)
+		return Secret{}, Session{}, fmt.Errorf("issuing a session: %w", err)
 	}
 	issued, expires, err := lifetime(now, s.ttl)
 	if err != nil {
-		return "", Session{}, fmt.Errorf("issuing a session: %w", err)
+		return Secret{}, Session{}, fmt.Errorf("issuing a session: %w", err)
 	}
 	session := Session{
 		ID:        rand.Text(),
@@ -117,14 +117,14 @@ func (s *Sessions) Issue(sub Subject, now time.Time) (Secret, Session, error) {
 		IdentityType: sub.IdentityType, IdentityValue: sub.IdentityValue, Wallet: sub.Wallet,
 	})
 	if err != nil {
-		return "", Session{}, fmt.Errorf("issuing a session: %w", err)
+		return Secret{}, Session{}, fmt.Errorf("issuing a session: %w", err)
 	}
 	raw, err := s.ring.signing.sign(SessionType, payload)
 	if err != nil {
-		return "", Session{}, fmt.Errorf("issuing a session: %w", err)
+		return Secret{}, Session{}, fmt.Errorf("issuing a session: %w", err)
 	}
-	if len(raw) > maxSessionLen {
-		return "", Session{}, fmt.Errorf("issuing a session: want a token of at most %d characters, got %d", maxSessionLen, len(raw))
+	if len(raw.Reveal()) > maxSessionLen {
+		return Secret{}, Session{}, fmt.Errorf("issuing a session: want a token of at most %d characters, got %d", maxSessionLen, len(raw.Reveal()))
 	}
 	return raw, session, nil
 }

@@ -161,7 +161,7 @@ func TestVerifyRefusesClaims(t *testing.T) {
 		"wallet a path":          {set("wallet", testWallet+"/../"), CodeMalformedToken},
 		"one claim more":         {set("role", "auditor"), CodeMalformedToken},
 		"Wallet":                 {set("Wallet", testWallet), CodeMalformedToken},
-		"tags of AWS":            {set(tagsClaimName, map[string]any{}), CodeMalformedToken},
+		"tags of AWS":            {set(TagsClaim, map[string]any{}), CodeMalformedToken},
 	} {
 		t.Run(name, func(t *testing.T) {
 			claims := claimsOf(testNow)
@@ -204,6 +204,22 @@ func TestVerifyOrder(t *testing.T) {
 	bad["aud"] = SessionAudience(testIssuer)
 	_, err = sessions.Verify(forge(t, key, toJSON(t, bad)), testNow)
 	wantCode(t, err, CodeTokenExpired)
+}
+
+// Blanks between the claims change nothing but the size.
+func TestVerifyRefusesLargeTokens(t *testing.T) {
+	key := newTestKey(t, PurposeSession)
+	padded := func(blanks int) string {
+		return forge(t, key, append(toJSON(t, claimsOf(testNow)), strings.Repeat(" ", blanks)...))
+	}
+	if raw := padded(5000); len(raw) > maxSessionLen {
+		t.Fatalf("want the good case under %d characters, got %d", maxSessionLen, len(raw))
+	}
+	if _, err := newSessions(t, key).Verify(padded(5000), testNow); err != nil {
+		t.Error(err)
+	}
+	_, err := newSessions(t, key).Verify(padded(6000), testNow)
+	wantCode(t, err, CodeMalformedToken)
 }
 
 // Neither kind of token passes for the other, by more than one check.
@@ -323,7 +339,7 @@ func TestIssueRefusesSubjects(t *testing.T) {
 			c.change(&sub)
 			raw, _, err := sessions.Issue(sub, testNow)
 			wantText(t, err, "issuing a session", c.want)
-			if raw != "" {
+			if raw.Reveal() != "" {
 				t.Error("a token came with the refusal")
 			}
 		})

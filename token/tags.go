@@ -16,9 +16,9 @@ const (
 	maxTagValue = 256 // characters
 )
 
-// tagsClaimName is the claim that AWS STS reads session tags from. Any other
+// TagsClaim is the claim that AWS STS reads session tags from. Any other
 // spelling is an unknown claim to it: no error, and a session without tags.
-const tagsClaimName = "https://aws.amazon.com/tags"
+const TagsClaim = "https://aws.amazon.com/tags"
 
 type tag struct{ key, value string }
 

@@ -122,11 +122,11 @@ func (w *WebIdentities) MintUntagged(tagValue string, now time.Time) (Secret, We
 
 func (w *WebIdentities) mint(tagValue string, now time.Time, tags []tag) (Secret, WebIdentity, error) {
 	if !wallets.MatchString(tagValue) && !omniAccounts.MatchString(tagValue) {
-		return "", WebIdentity{}, fmt.Errorf("minting a web identity token: tag: want 0x and 40 or plain 64 lower-case hexadecimal digits, got %.80q", tagValue)
+		return Secret{}, WebIdentity{}, fmt.Errorf("minting a web identity token: tag: want 0x and 40 or plain 64 lower-case hexadecimal digits, got %.80q", tagValue)
 	}
 	issued, expires, err := lifetime(now, w.config.TTL)
 	if err != nil {
-		return "", WebIdentity{}, fmt.Errorf("minting a web identity token: %w", err)
+		return Secret{}, WebIdentity{}, fmt.Errorf("minting a web identity token: %w", err)
 	}
 	id := WebIdentity{
 		ID:        rand.Text(),
@@ -138,7 +138,7 @@ func (w *WebIdentities) mint(tagValue string, now time.Time, tags []tag) (Secret
 	}
 	raw, err := w.sign(id, tags)
 	if err != nil {
-		return "", WebIdentity{}, fmt.Errorf("minting a web identity token: %w", err)
+		return Secret{}, WebIdentity{}, fmt.Errorf("minting a web identity token: %w", err)
 	}
 	return raw, id, nil
 }
@@ -159,20 +159,20 @@ func (w *WebIdentities) sign(id WebIdentity, tags []tag) (Secret, error) {
 	if len(tags) > 0 {
 		claim, err := newTagsClaim(tags)
 		if err != nil {
-			return "", err
+			return Secret{}, err
 		}
-		claims[tagsClaimName] = claim
+		claims[TagsClaim] = claim
 	}
 	payload, err := encodeJSON(claims)
 	if err != nil {
-		return "", err
+		return Secret{}, err
 	}
 	raw, err := w.config.Keys.signing.sign(WebIdentityType, payload)
 	if err != nil {
-		return "", err
+		return Secret{}, err
 	}
-	if len(raw) >= maxWebIdentityLen {
-		return "", fmt.Errorf("want a token under %d characters, got %d", maxWebIdentityLen, len(raw))
+	if len(raw.Reveal()) >= maxWebIdentityLen {
+		return Secret{}, fmt.Errorf("want a token under %d characters, got %d", maxWebIdentityLen, len(raw.Reveal()))
 	}
 	return raw, nil
 }

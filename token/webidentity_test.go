@@ -100,7 +100,7 @@ func TestMintRefusesTenants(t *testing.T) {
 			for _, mint := range []func(string, time.Time) (Secret, WebIdentity, error){webs.Mint, webs.MintUntagged} {
 				raw, id, err := mint(tenant, testNow)
 				wantText(t, err, "minting a web identity token: tag: want")
-				if raw != "" || id != (WebIdentity{}) {
+				if raw.Reveal() != "" || id != (WebIdentity{}) {
 					t.Error("a token came with the refusal")
 				}
 				if len(err.Error()) > 1000 || strings.ContainsAny(err.Error(), "\n\x00") {
@@ -133,7 +133,7 @@ func TestNewWebIdentitiesRefuses(t *testing.T) {
 		"tag key with a star":  {func(c *WebIdentityConfig) { c.TagKey = "wallet*" }, "want letters"},
 		"tag key sub":          {func(c *WebIdentityConfig) { c.TagKey = "sub" }, "no claim of its own"},
 		"tag key azp":          {func(c *WebIdentityConfig) { c.TagKey = "azp" }, "no claim of its own"},
-		"tag key a tags claim": {func(c *WebIdentityConfig) { c.TagKey = tagsClaimName }, "no claim of its own"},
+		"tag key a tags claim": {func(c *WebIdentityConfig) { c.TagKey = TagsClaim }, "no claim of its own"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := good
@@ -167,7 +167,7 @@ func TestConfiguredTagKey(t *testing.T) {
 	}
 	_, claims := segments(t, minted.Reveal())
 	want := map[string]any{"principal_tags": map[string]any{"tenant": []any{testWallet}}, "transitive_tag_keys": []any{"tenant"}}
-	if diff := cmp.Diff(want, claims[tagsClaimName]); diff != "" || claims["tenant"] != testWallet || claims[TagKey] != nil {
+	if diff := cmp.Diff(want, claims[TagsClaim]); diff != "" || claims["tenant"] != testWallet || claims[TagKey] != nil {
 		t.Errorf("claims %v, tags (-want +got):\n%s", claims, diff)
 	}
 }
@@ -254,7 +254,7 @@ func TestTokenSize(t *testing.T) {
 	}
 	raw, _, err := webs.mint(testWallet, testNow, manyTags(51, ""))
 	wantText(t, err, "want 1 to 50, got 51")
-	if raw != "" {
+	if raw.Reveal() != "" {
 		t.Error("a token came with the refusal")
 	}
 }
