@@ -4,13 +4,13 @@
 // What it keeps safe: a record is written in the transaction of the act that it
 // records, so neither is durable without the other; a record that cannot be
 // written in full, or that could be read as another one once printed, is
-// refused, and with it the act; the database refuses to change or delete
-// records, whatever SQL asks it to.
+// refused, and with it the act; and through store, the database refuses to
+// change, replace or delete records, whatever rows SQL asks it to write.
 //
-// What it does not: somebody who can write the database file, or drop its
-// triggers, can change records without a trace, and nothing here finds a
-// database that was rolled back to an earlier copy. What the members say is as
-// true as the caller that filled them in.
+// What it does not: there is no evidence of tampering. Somebody who can write the
+// database file by other means, or drop its triggers, changes records without a
+// trace, and nothing here notices a database that was put back to an earlier
+// copy. What the members say is as true as the caller that filled them in.
 //
 // The package runs SQL on a transaction that it is handed; it opens nothing and
 // knows no driver.

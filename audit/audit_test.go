@@ -99,23 +99,23 @@ func TestAppendRefuses(t *testing.T) {
 		change func(*audit.Record)
 		want   string
 	}{
-		"no time":              {func(r *audit.Record) { r.Time = time.Time{} }, "Time is missing"},
+		"no time":              {func(r *audit.Record) { r.Time = time.Time{} }, "time is missing"},
 		"time before 1970":     {func(r *audit.Record) { r.Time = time.Unix(-1, 0) }, "want a year from 1970 to 9999, got 1969"},
 		"time after 9999":      {func(r *audit.Record) { r.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) }, "got 10000"},
-		"no action":            {func(r *audit.Record) { r.Action = "" }, `Action: want words like "mint.oidc_jwt", got ""`},
+		"no action":            {func(r *audit.Record) { r.Action = "" }, `action: want words like "mint.oidc_jwt", got ""`},
 		"action in capitals":   {func(r *audit.Record) { r.Action = "Mint" }, `got "Mint"`},
 		"action with spaces":   {func(r *audit.Record) { r.Action = "mint issued" }, `got "mint issued"`},
 		"action ends in a dot": {func(r *audit.Record) { r.Action = "mint." }, `got "mint."`},
 		"action starts so":     {func(r *audit.Record) { r.Action = ".mint" }, `got ".mint"`},
 		"action word by digit": {func(r *audit.Record) { r.Action = "mint.2" }, `got "mint.2"`},
-		"no outcome":           {func(r *audit.Record) { r.Outcome = "" }, `Outcome: want a word like "issued", got ""`},
+		"no outcome":           {func(r *audit.Record) { r.Outcome = "" }, `outcome: want a word like "issued", got ""`},
 		"outcome with a dot":   {func(r *audit.Record) { r.Outcome = "is.sued" }, `got "is.sued"`},
-		"no request id":        {func(r *audit.Record) { r.RequestID = "" }, "RequestID is missing"},
-		"own id":               {func(r *audit.Record) { r.ID = "1" }, `ID: want a ULID in capitals, got "1"`},
+		"no request id":        {func(r *audit.Record) { r.RequestID = "" }, "request_id is missing"},
+		"own id":               {func(r *audit.Record) { r.ID = "1" }, `id: want a ULID in capitals, got "1"`},
 		"id in lower case":     {func(r *audit.Record) { r.ID = "01arz3ndektsv4rrffq69g5fav" }, `got "01arz3ndektsv4rrffq69g5fav"`},
-		"reason too long":      {func(r *audit.Record) { r.Reason = strings.Repeat("é", 129) }, "Reason: want at most 256 bytes, got 258"},
-		"source too long":      {func(r *audit.Record) { r.Source = strings.Repeat("1", 129) }, "Source: want at most 128 bytes, got 129"},
-		"e-mail too long":      {func(r *audit.Record) { r.IdentityValue = strings.Repeat("a", 321) }, "IdentityValue: want at most 320 bytes, got 321"},
+		"reason too long":      {func(r *audit.Record) { r.Reason = strings.Repeat("é", 129) }, "reason: want at most 256 bytes, got 258"},
+		"source too long":      {func(r *audit.Record) { r.Source = strings.Repeat("1", 129) }, "source: want at most 128 bytes, got 129"},
+		"e-mail too long":      {func(r *audit.Record) { r.IdentityValue = strings.Repeat("a", 321) }, "identity_value: want at most 320 bytes, got 321"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := record(1)
@@ -133,17 +133,17 @@ func TestAppendRefuses(t *testing.T) {
 
 // members are the texts of a record that may come from outside.
 var members = map[string]func(*audit.Record) *string{
-	"Reason":        func(r *audit.Record) *string { return &r.Reason },
-	"IdentityType":  func(r *audit.Record) *string { return &r.IdentityType },
-	"IdentityValue": func(r *audit.Record) *string { return &r.IdentityValue },
-	"OmniAccount":   func(r *audit.Record) *string { return &r.OmniAccount },
-	"Wallet":        func(r *audit.Record) *string { return &r.Wallet },
-	"KeyID":         func(r *audit.Record) *string { return &r.KeyID },
-	"TokenID":       func(r *audit.Record) *string { return &r.TokenID },
-	"Source":        func(r *audit.Record) *string { return &r.Source },
-	"RequestID":     func(r *audit.Record) *string { return &r.RequestID },
-	"Action":        func(r *audit.Record) *string { return &r.Action },
-	"Outcome":       func(r *audit.Record) *string { return &r.Outcome },
+	"reason":         func(r *audit.Record) *string { return &r.Reason },
+	"identity_type":  func(r *audit.Record) *string { return &r.IdentityType },
+	"identity_value": func(r *audit.Record) *string { return &r.IdentityValue },
+	"omni_account":   func(r *audit.Record) *string { return &r.OmniAccount },
+	"wallet":         func(r *audit.Record) *string { return &r.Wallet },
+	"key_id":         func(r *audit.Record) *string { return &r.KeyID },
+	"token_id":       func(r *audit.Record) *string { return &r.TokenID },
+	"source":         func(r *audit.Record) *string { return &r.Source },
+	"request_id":     func(r *audit.Record) *string { return &r.RequestID },
+	"action":         func(r *audit.Record) *string { return &r.Action },
+	"outcome":        func(r *audit.Record) *string { return &r.Outcome },
 }
 
 func TestRecordCannotBeForged(t *testing.T) {

@@ -20,37 +20,37 @@ func (r *Record) validate() error {
 	if r.ID != "" {
 		// Lower case is the same ULID, and would be a second record under it.
 		if id, err := ulid.ParseStrict(r.ID); err != nil || id.String() != r.ID {
-			return fmt.Errorf("ID: want a ULID in capitals, got %.40q", r.ID)
+			return fmt.Errorf("id: want a ULID in capitals, got %.40q", r.ID)
 		}
 	}
 	if r.RequestID == "" {
-		return errors.New("RequestID is missing")
+		return errors.New("request_id is missing")
 	}
 	for _, m := range []struct {
 		name, value string
 		max         int // bytes
 	}{
-		{"Action", r.Action, 64},
-		{"Outcome", r.Outcome, 32},
-		{"Reason", r.Reason, 256},
-		{"IdentityType", r.IdentityType, 32},
-		{"IdentityValue", r.IdentityValue, 320}, // the longest e-mail address
-		{"OmniAccount", r.OmniAccount, 128},
-		{"Wallet", r.Wallet, 128},
-		{"KeyID", r.KeyID, 128},
-		{"TokenID", r.TokenID, 128},
-		{"Source", r.Source, 128},
-		{"RequestID", r.RequestID, 128},
+		{"action", r.Action, 64},
+		{"outcome", r.Outcome, 32},
+		{"reason", r.Reason, 256},
+		{"identity_type", r.IdentityType, 32},
+		{"identity_value", r.IdentityValue, 320}, // the longest e-mail address
+		{"omni_account", r.OmniAccount, 128},
+		{"wallet", r.Wallet, 128},
+		{"key_id", r.KeyID, 128},
+		{"token_id", r.TokenID, 128},
+		{"source", r.Source, 128},
+		{"request_id", r.RequestID, 128},
 	} {
 		if err := validText(m.value, m.max); err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
 	if !isDotted(r.Action) {
-		return fmt.Errorf("Action: want words like %q, got %q", "mint.oidc_jwt", r.Action)
+		return fmt.Errorf("action: want words like %q, got %q", "mint.oidc_jwt", r.Action)
 	}
 	if !isWord(r.Outcome) {
-		return fmt.Errorf("Outcome: want a word like %q, got %q", "issued", r.Outcome)
+		return fmt.Errorf("outcome: want a word like %q, got %q", "issued", r.Outcome)
 	}
 	return nil
 }
@@ -80,10 +80,10 @@ func isWord(s string) bool {
 // validTime accepts the times that a ULID and a reader can make sense of.
 func validTime(t time.Time) error {
 	if t.IsZero() {
-		return errors.New("Time is missing")
+		return errors.New("time is missing")
 	}
 	if year := t.UTC().Year(); year < 1970 || year > 9999 {
-		return fmt.Errorf("Time: want a year from 1970 to 9999, got %d", year)
+		return fmt.Errorf("time: want a year from 1970 to 9999, got %d", year)
 	}
 	return nil
 }

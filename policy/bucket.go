@@ -50,7 +50,7 @@ func malformed(err error) *MalformedError {
 	}
 	out := &MalformedError{msgInvalidJSON, p.Statement}
 	switch {
-	case p.Element == "Statement" && p.Missing:
+	case p.empty:
 		out.Message = msgEmpty
 	case p.Missing:
 		out.Message = msgMissing + p.Element
@@ -73,9 +73,6 @@ func malformed(err error) *MalformedError {
 // Source: observed refusals of PutBucketPolicy; the Service Authorization
 // Reference says which action supports which resource and condition key.
 func (d *Document) ValidateBucket(r BucketRules) error {
-	if d.Statements == nil {
-		return &MalformedError{msgMissing + "Statement", -1}
-	}
 	if _, err := d.compile(); err != nil {
 		return malformed(err)
 	}
@@ -137,8 +134,11 @@ func (r BucketRules) principalsExist(p *Principals) bool {
 		if text == "*" {
 			continue
 		}
-		if isAccountID(text) {
-			text = "arn:aws:iam::" + text + ":root"
+		if id, ok := accountOf(text); ok {
+			if id == r.Account {
+				continue
+			}
+			text = "arn:aws:iam::" + id + ":root"
 		}
 		if parts, ok := splitARN(text); ok && parts[2] == "sts" {
 			continue // a session may exist at any time

@@ -56,7 +56,7 @@ func (d *Document) compile() ([]statement, error) {
 		return nil, &ParseError{Statement: -1, Element: "Version", Reason: fmt.Sprintf("want %q or %q, got %q", version2012, version2008, clip(d.Version))}
 	}
 	if len(d.Statements) == 0 {
-		return nil, &ParseError{Statement: -1, Element: "Statement", Reason: "want at least one statement, got none", Missing: true}
+		return nil, &ParseError{Statement: -1, Element: "Statement", Reason: "want at least one statement, got none", Missing: d.Statements == nil, empty: d.Statements != nil}
 	}
 	var list []statement
 	for i := range d.Statements {

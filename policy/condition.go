@@ -203,14 +203,6 @@ func (c *condition) compareARN(got string, ctx *Context) (v verdict, why string,
 	return v, why, true
 }
 
-// matchIgnoreCase is match for a pattern without wildcards, by lower-case forms.
-func (p *pattern) matchIgnoreCase(text string, c *Context) verdict {
-	if p.plain {
-		return verdictOf(equalLower(p.lit, text))
-	}
-	return p.matchBoth(c, func(vals []string) bool { return equalLower(p.concat(vals), text) })
-}
-
 func compareInt(a, b int64) int {
 	switch {
 	case a < b:

@@ -204,6 +204,9 @@ func TestConditionRows(t *testing.T) {
 		{"StringLike", `"??"`, single("😀"), "true"},
 		{"StringLike", `"?*?"`, single("😀"), "true"},
 		{"StringLike", `"*?😀"`, single("😀"), "false"},
+		{"StringLike", `"?😀*"`, single("😀"), "false"},
+		{"StringLike", `"*a?"`, single("abc"), "false"},
+		{"StringLike", `"*a?"`, single("abac"), "true"},
 		{"StringLike", `"A"`, single("a"), "false"},
 		{"StringEqualsIgnoreCase", `"ſ"`, single("S"), "false"}, // lower-casing, not folding
 		{"StringEqualsIgnoreCase", `"ΟΔΟΣ"`, single("οδος"), "true"},

@@ -77,10 +77,11 @@ const (
 
 // BucketRules is what ValidateBucket has to know of the bucket.
 type BucketRules struct {
-	Bucket  string
-	Account string
-	// PrincipalExists reports whether a user or role ARN, or an account's root,
-	// names a principal that exists. Nil means that every one does.
+	Bucket  string // its name
+	Account string // its owner's, twelve digits
+	// PrincipalExists reports whether the ARN of a user, a role or another
+	// account's root, or the unique id of a user or a role, is that of one that
+	// exists. Nil means that every one does.
 	PrincipalExists func(arn string) bool
 }
 

@@ -1,16 +1,16 @@
 package policy
 
 // Evaluate decides a request over every policy that applies to it. It allocates
-// nothing that grows with the request. Where the decision is a refusal that
-// rests on a point AWS leaves unsettled, Decision.Ambiguous names the point; an
-// allowed request never rests on one.
+// only where an IgnoreCase operator meets a variable or text outside ASCII.
+// Where the decision is a refusal that rests on a point AWS leaves unsettled,
+// Decision.Ambiguous names the point; an allowed request never rests on one.
 // Source: IAM User Guide, reference_policies_evaluation-logic.
 func Evaluate(r *Request, s *Set) Decision {
 	return decide(r, s, nil)
 }
 
 // visitor is told the outcome of every statement, in the order of evaluation.
-type visitor func(layer Layer, p *Policy, statement int, o *outcome)
+type visitor func(layer Layer, p *Policy, statement int, o outcome)
 
 // decide is the one path to a decision; Explain takes it too.
 func decide(r *Request, s *Set, visit visitor) Decision {
@@ -20,8 +20,11 @@ func decide(r *Request, s *Set, visit visitor) Decision {
 		return Decision{Allowed: true, Statement: -1}
 	}
 	d := e.strict.decide(r, s, limitedGrant)
-	if !d.Allowed && e.why != "" && e.lenient.decide(r, s, directGrant).Allowed {
-		d.Ambiguous = e.why
+	if !d.Allowed && e.unsettled && e.lenient.decide(r, s, directGrant).Allowed {
+		d.Ambiguous = e.allowWhy
+		if d.Explicit {
+			d.Ambiguous = e.denyWhy
+		}
 	}
 	return d
 }
@@ -56,7 +59,10 @@ type evaluation struct {
 	visit   visitor
 	strict  tally
 	lenient tally
-	why     string // the first unsettled point that was met
+	// unsettled says that the readings may differ; the other two are the first
+	// points on which an Allow and a Deny rest.
+	unsettled         bool
+	allowWhy, denyWhy string
 }
 
 func (e *evaluation) run() {
@@ -86,31 +92,50 @@ func (e *evaluation) level(layer Layer, policies []*Policy) (strict, lenient boo
 			st := &p.statements[i]
 			o := st.match(e.r, e.s, layer)
 			if e.visit != nil {
-				e.visit(layer, p, i, &o)
+				e.visit(layer, p, i, o)
 			}
 			if o.verdict == no {
 				continue
 			}
-			if o.why != "" && e.why == "" {
-				e.why = o.why
-			}
 			at := ref{layer, p, i}
 			if st.effect == Deny {
-				first(&e.strict.deny, at)
-				if o.verdict == yes {
-					first(&e.lenient.deny, at)
-				}
+				e.deny(at, o)
 				continue
 			}
 			lenient = true
-			e.lenient.allow(layer, at, o.grant)
-			if o.verdict == yes {
-				strict = true
-				e.strict.allow(layer, at, o.grant)
-			}
+			strict = strict || o.verdict == yes
+			e.allow(at, o)
 		}
 	}
 	return strict, lenient
+}
+
+// deny takes in a Deny that matched, or that may match.
+func (e *evaluation) deny(at ref, o outcome) {
+	first(&e.strict.deny, at)
+	if o.verdict == yes {
+		first(&e.lenient.deny, at)
+		return
+	}
+	e.unsettled = true
+	if e.denyWhy == "" {
+		e.denyWhy = o.why
+	}
+}
+
+// allow takes in an Allow that matched, or that may match.
+func (e *evaluation) allow(at ref, o outcome) {
+	e.lenient.allow(at, o.grant)
+	if o.verdict == yes {
+		e.strict.allow(at, o.grant)
+	}
+	if o.why == "" {
+		return
+	}
+	e.unsettled = true
+	if e.allowWhy == "" {
+		e.allowWhy = o.why
+	}
 }
 
 func first(f *ref, at ref) {
@@ -119,8 +144,8 @@ func first(f *ref, at ref) {
 	}
 }
 
-func (t *tally) allow(layer Layer, at ref, g grant) {
-	switch layer {
+func (t *tally) allow(at ref, g grant) {
+	switch at.layer {
 	case ResourceLayer:
 		first(&t.grants[g], at)
 	case IdentityLayer:

@@ -231,6 +231,10 @@ func TestDenyStar(t *testing.T) {
 			t.Errorf("%s: got %+v, want an explicit deny, ambiguous %v", principal, d, ambiguous)
 		}
 	}
+	anyAWS := compiled(t, statementJSON(`"Effect":"Deny","Principal":{"AWS":"*"},"Action":"*","Resource":"*"`))
+	if x := Explain(get(webIdentity()), &Set{Resource: []*Policy{anyAWS}}); !x.Statements[0].Matched || x.Statements[0].Ambiguous == "" {
+		t.Errorf("got %+v, want matched and ambiguous", x.Statements[0])
+	}
 	d := check(t, get(webIdentity()), &Set{Resource: []*Policy{resourceFor(t, `"*"`)}})
 	if d.Allowed || d.Ambiguous == "" {
 		t.Errorf(`Allow "*" for a web identity: got %+v, want an ambiguous refusal`, d)
@@ -414,6 +418,10 @@ func TestExceptions(t *testing.T) {
 	}
 	if d := check(t, get(root()), &Set{ServiceControl: [][]*Policy{{denyAll}}}); d.Allowed {
 		t.Errorf("root under a control policy: got %+v, want a refusal", d)
+	}
+	service := &Set{Resource: []*Policy{resourceFor(t, `{"Service":"ses.amazonaws.com"}`)}, ServiceControl: [][]*Policy{{denyAll}}}
+	if d := check(t, get(Principal{Kind: Service, Service: "ses.amazonaws.com"}), service); !d.Allowed {
+		t.Errorf("service: got %+v, want allowed", d)
 	}
 	linked := session()
 	linked.Issuer = "arn:aws:iam::111122223333:role/aws-service-role/x.amazonaws.com/R"

@@ -10,7 +10,7 @@ import (
 // whether it matched and, where it did not, which element failed first.
 func Explain(r *Request, s *Set) Explanation {
 	var x Explanation
-	x.Decision = decide(r, s, func(layer Layer, p *Policy, i int, o *outcome) {
+	x.Decision = decide(r, s, func(layer Layer, p *Policy, i int, o outcome) {
 		st := &p.statements[i]
 		result := StatementResult{
 			Layer: layer, Policy: p.name, Statement: i, Sid: st.sid, Effect: st.effect,
@@ -117,7 +117,7 @@ func (p *Principal) describe() string {
 
 // describeFailure names the first element that did not match, with what was
 // wanted and what was there.
-func describeFailure(doc *Statement, st *statement, o *outcome, r *Request, layer Layer) string {
+func describeFailure(doc *Statement, st *statement, o outcome, r *Request, layer Layer) string {
 	var text string
 	switch o.failed {
 	case elementPrincipal:
@@ -238,11 +238,11 @@ func describeVariables(vars []variable, ctx *Context) string {
 		}
 		switch got, present := ctx.lookup(v.key); {
 		case !present:
-			fmt.Fprintf(&b, "%s is absent", v.name)
+			fmt.Fprintf(&b, "%s is absent", printable(v.name))
 		case got.multi:
-			fmt.Fprintf(&b, "%s is a list, which is never put in", v.name)
+			fmt.Fprintf(&b, "%s is a list, which is never put in", printable(v.name))
 		default:
-			fmt.Fprintf(&b, "%s is %q", v.name, got.single)
+			fmt.Fprintf(&b, "%s is %q", printable(v.name), got.single)
 		}
 	}
 	return b.String()

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // family is the kind of comparison that an operator makes.
@@ -126,7 +127,7 @@ func checkKey(key string) error {
 	if !ok || prefix == "" || name == "" {
 		return fmt.Errorf("condition key %q: want the form prefix:name", clip(key))
 	}
-	if strings.ContainsAny(key, "*?${}'\"\x00\n\r\t") || strings.TrimSpace(key) != key {
+	if strings.ContainsAny(key, "*?${}'\"") || strings.ContainsFunc(key, unicode.IsControl) || strings.TrimSpace(key) != key {
 		return fmt.Errorf("condition key %q holds a character that no key has", clip(key))
 	}
 	return nil

@@ -26,6 +26,7 @@ type ParseError struct {
 	Element   string // "Effect", "Condition", …; "" where the text is no JSON
 	Reason    string // what was wanted and what was there
 	Missing   bool   // the element is required and absent
+	empty     bool   // there is a Statement, without statements
 }
 
 func (e *ParseError) Error() string {
@@ -221,6 +222,7 @@ func (p *parser) statements(d *Document) error {
 	if tok != json.Delim('[') {
 		return p.errorf("Statement", "want an object or a list of objects, got %s", describe(tok))
 	}
+	d.Statements = []Statement{}
 	for p.dec.More() {
 		tok, err := p.dec.Token()
 		if err != nil {

@@ -220,24 +220,40 @@ func (p *pattern) match(text string, c *Context) verdict {
 	if len(p.vars) == 0 {
 		return verdictOf(p.matchValues(text, nil))
 	}
-	return p.matchBoth(c, func(vals []string) bool { return p.matchValues(text, vals) })
+	return p.matchResolved(text, c, false)
 }
 
-// matchBoth asks eq under both readings of an empty value with a default.
-func (p *pattern) matchBoth(c *Context, eq func(vals []string) bool) verdict {
+// matchIgnoreCase is match by lower-case forms, for a pattern without wildcards.
+func (p *pattern) matchIgnoreCase(text string, c *Context) verdict {
+	if p.plain {
+		return verdictOf(equalLower(p.lit, text))
+	}
+	return p.matchResolved(text, c, true)
+}
+
+// matchResolved puts the variables in and matches, under both readings of an
+// empty value with a default.
+func (p *pattern) matchResolved(text string, c *Context, ignoreCase bool) verdict {
 	var buf [4]string
 	vals, state := p.resolve(c, buf[:0], false)
 	if state == unresolved {
 		return no
 	}
-	first := eq(vals)
+	matched := p.matchWith(text, vals, ignoreCase)
 	if state == unsettled {
 		vals, _ = p.resolve(c, buf[:0], true)
-		if eq(vals) != first {
+		if p.matchWith(text, vals, ignoreCase) != matched {
 			return maybe
 		}
 	}
-	return verdictOf(first)
+	return verdictOf(matched)
+}
+
+func (p *pattern) matchWith(text string, vals []string, ignoreCase bool) bool {
+	if ignoreCase {
+		return equalLower(p.concat(vals), text)
+	}
+	return p.matchValues(text, vals)
 }
 
 // unresolvedIn reports whether a variable of the pattern has no value.

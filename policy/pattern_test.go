@@ -81,8 +81,8 @@ func matchAgrees(t testing.TB, pattern, v, text string) {
 
 func TestMatchProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		alphabet := rapid.SampledFrom([]rune("ab/é😀😁"))
-		pattern := rapid.StringOfN(rapid.SampledFrom([]rune("ab/é😀**??$")), 0, 10, -1).Draw(t, "pattern")
+		alphabet := rapid.SampledFrom([]rune("ab😀"))
+		pattern := rapid.StringOfN(rapid.SampledFrom([]rune("ab😀**??$")), 0, 10, -1).Draw(t, "pattern")
 		v := rapid.StringOfN(rapid.SampledFrom([]rune("ab*?😀")), 0, 3, -1).Draw(t, "variable")
 		text := rapid.StringOfN(alphabet, 0, 12, -1).Draw(t, "text")
 		p, err := parsePattern(strings.ReplaceAll(pattern, "$", "${aws:v}"), true, true)

@@ -29,12 +29,12 @@ const (
 // reference_policies_elements_principal; Organizations User Guide,
 // orgs_reference_limits.
 var kinds = map[Kind]kindRules{
-	IdentityPolicy: {"identity policy", 10240, forbidden, forbidden, required},
-	SessionPolicy:  {"session policy", 2048, forbidden, forbidden, required},
-	BoundaryPolicy: {"permissions boundary", 6144, forbidden, forbidden, required},
-	BucketPolicy:   {"bucket policy", MaxBucketPolicy, required, optional, required},
-	TrustPolicy:    {"trust policy", 4096, required, forbidden, forbidden},
-	ControlPolicy:  {"control policy", 10240, optional, forbidden, required},
+	IdentityPolicy: {"an identity policy", 10240, forbidden, forbidden, required},
+	SessionPolicy:  {"a session policy", 2048, forbidden, forbidden, required},
+	BoundaryPolicy: {"a permissions boundary", 6144, forbidden, forbidden, required},
+	BucketPolicy:   {"a bucket policy", MaxBucketPolicy, required, optional, required},
+	TrustPolicy:    {"a trust policy", 4096, required, forbidden, forbidden},
+	ControlPolicy:  {"a control policy", 10240, optional, forbidden, required},
 }
 
 // Validate checks that the document may be used as a document of the given
@@ -53,7 +53,7 @@ func (d *Document) Validate(k Kind) error {
 		return err
 	}
 	if len(text) > rules.maxSize {
-		return &ParseError{Statement: -1, Reason: fmt.Sprintf("want at most %d bytes in a %s, got %d", rules.maxSize, rules.name, len(text))}
+		return &ParseError{Statement: -1, Reason: fmt.Sprintf("want at most %d bytes in %s, got %d", rules.maxSize, rules.name, len(text))}
 	}
 	sids := make(map[string]bool)
 	for i := range d.Statements {
@@ -97,15 +97,15 @@ func (s *Statement) checkElements(rules kindRules) *ParseError {
 	hasResource := s.Resource != nil || s.NotResource != nil
 	switch {
 	case s.NotPrincipal != nil && rules.notPrincipal == forbidden:
-		return &ParseError{Element: "NotPrincipal", Reason: "has no place in a " + rules.name}
+		return &ParseError{Element: "NotPrincipal", Reason: "has no place in " + rules.name}
 	case s.Principal != nil && rules.principal == forbidden:
-		return &ParseError{Element: "Principal", Reason: "has no place in a " + rules.name}
+		return &ParseError{Element: "Principal", Reason: "has no place in " + rules.name}
 	case !hasPrincipal && rules.principal == required:
-		return &ParseError{Element: "Principal", Reason: "want one in a " + rules.name + ", got none", Missing: true}
+		return &ParseError{Element: "Principal", Reason: "want one in " + rules.name + ", got none", Missing: true}
 	case hasResource && rules.resource == forbidden:
-		return &ParseError{Element: "Resource", Reason: "has no place in a " + rules.name}
+		return &ParseError{Element: "Resource", Reason: "has no place in " + rules.name}
 	case !hasResource && rules.resource == required:
-		return &ParseError{Element: "Resource", Reason: "want one in a " + rules.name + ", got none", Missing: true}
+		return &ParseError{Element: "Resource", Reason: "want one in " + rules.name + ", got none", Missing: true}
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func TestValidate(t *testing.T) {
 		want      string // "" for valid
 	}{
 		{IdentityPolicy, action + resource, ""},
-		{IdentityPolicy, action + resource + any, "Principal: has no place in a identity policy"},
+		{IdentityPolicy, action + resource + any, "Principal: has no place in an identity policy"},
 		{IdentityPolicy, action + resource + `,"NotPrincipal":{"AWS":"*"}`, "NotPrincipal: has no place"},
 		{IdentityPolicy, action, "Resource: want one"},
 		{IdentityPolicy, action + resource + `,"Sid":"a b"`, "Sid: want letters and digits"},

@@ -1,3 +1,5 @@
+//go:build linux
+
 package store
 
 import (
@@ -123,4 +125,35 @@ func cpu(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkOpen is what a cold start spends on an existing database.
+func BenchmarkOpen(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "agentkeys.db")
+	if err := Create(b.Context(), path); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		s, err := Open(b.Context(), path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkView(b *testing.B) {
+	s, _ := newStore(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		err := s.View(b.Context(), func(tx *sql.Tx) error {
+			var n int
+			return tx.QueryRowContext(b.Context(), "SELECT count(*) FROM accounts WHERE omni_account = $1", "a").Scan(&n)
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -128,7 +128,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agentkeys.db")
 	wantErrors(t, []error{Create(t.Context(), path)}, nil)
 	var acknowledged []string
-	for round, lines := range []int{1, 700, 37, 2500, 5, 211} {
+	for round, lines := range []int{1, 700, 37, 1200, 5, 211} {
 		acknowledged = append(acknowledged, killAfter(t, lines, path, strconv.Itoa(round))...)
 		s, err := Open(t.Context(), path)
 		if err != nil {

@@ -20,13 +20,14 @@ type setting struct{ name, set, want string }
 var settings = []setting{
 	{"busy_timeout", "5000", "5000"},
 	{"journal_mode", "wal", "wal"},
-	{"synchronous", "full", "2"},     // fsync of the log at every commit
-	{"fullfsync", "1", "1"},          // on Darwin fsync alone stops at the drive's cache
-	{"foreign_keys", "1", "1"},       // off by default
-	{"recursive_triggers", "1", "1"}, // else REPLACE deletes without firing DELETE triggers
-	{"trusted_schema", "0", "0"},     // a tampered file's views and triggers call no unsafe functions
-	{"temp_store", "memory", "2"},    // no rows in temporary files in some other folder
-	{"cell_size_check", "1", "1"},    // finds a corrupted page earlier
+	{"journal_size_limit", "67108864", "67108864"}, // a log that a long View let grow shrinks again
+	{"synchronous", "full", "2"},                   // fsync of the log at every commit
+	{"fullfsync", "1", "1"},                        // on Darwin fsync alone stops at the drive's cache
+	{"foreign_keys", "1", "1"},                     // off by default
+	{"recursive_triggers", "1", "1"},               // else REPLACE deletes without firing DELETE triggers
+	{"trusted_schema", "0", "0"},                   // a tampered file's views and triggers call no unsafe functions
+	{"temp_store", "memory", "2"},                  // no rows in temporary files in some other folder
+	{"cell_size_check", "1", "1"},                  // finds a corrupted page earlier
 }
 
 var (
@@ -156,6 +157,7 @@ type conn struct {
 	sealed     bool             // the store is ending the savepoint, not the update
 	rolledBack bool             // SQLite has rolled back the whole transaction
 	cause      error            // the statement's error with which it did so
+	stuck      error            // why a savepoint could not be ended: the transaction must not commit
 }
 
 // maxStatements bounds the statements that a connection keeps prepared. A
@@ -300,17 +302,18 @@ func (t writeTx) Commit() error {
 	if t.c.rolledBack {
 		return t.c.lost()
 	}
-	return t.c.control("RELEASE one_update")
+	return t.c.stick(t.c.control("RELEASE one_update"))
 }
 
 func (t writeTx) Rollback() error {
 	if t.c.rolledBack {
 		return nil
 	}
-	if err := t.c.control("ROLLBACK TO one_update"); err != nil {
-		return err
+	err := t.c.control("ROLLBACK TO one_update")
+	if err == nil {
+		err = t.c.control("RELEASE one_update")
 	}
-	return t.c.control("RELEASE one_update")
+	return t.c.stick(err)
 }
 
 // sqliteStmt is what the store uses of the driver's statement.
@@ -364,6 +367,15 @@ func (c *conn) scope(ctx context.Context) (context.Context, error) {
 func (c *conn) note(err error) error {
 	if err != nil && c.rolledBack && c.cause == nil {
 		c.cause = err
+	}
+	return err
+}
+
+// stick remembers that a savepoint could not be ended. Its caller may swallow
+// the error; the writer must see it.
+func (c *conn) stick(err error) error {
+	if err != nil && c.stuck == nil {
+		c.stuck = err
 	}
 	return err
 }

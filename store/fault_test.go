@@ -152,3 +152,39 @@ func TestWriteLockHeldElsewhere(t *testing.T) {
 	}
 	wantErrors(t, []error{s.Update(t.Context(), putting(t, "a"))}, nil)
 }
+
+// When one update cannot be undone, nothing of its batch may be kept.
+func TestUpdateThatCannotBeUndone(t *testing.T) {
+	refused := errors.New("refused")
+	for name, tt := range map[string]struct {
+		after func(*sql.Tx) error
+		want  error
+	}{
+		"refused":  {func(*sql.Tx) error { return refused }, refused},
+		"rollback": {func(tx *sql.Tx) error { _ = tx.Rollback(); return nil }, errEndedItself},
+		"commit":   {func(tx *sql.Tx) error { _ = tx.Commit(); return nil }, errEndedItself},
+		"success":  {func(*sql.Tx) error { return nil }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, path := newStore(t)
+			errs := together(t, s, putting(t, "a"), func(tx *sql.Tx) error {
+				control(t, s, "RELEASE one_update")
+				return errors.Join(put(t.Context(), tx, "half"), tt.after(tx))
+			})
+			for i, err := range errs {
+				if err == nil {
+					t.Errorf("update %d was told that it is durable", i)
+				}
+			}
+			if tt.want != nil {
+				wantErrors(t, errs[1:], tt.want)
+			}
+			wantIDs(t, s)
+			wantText(t, s.Update(t.Context(), putting(t, "b")), "store stopped writing, restart to recover")
+			wantErrors(t, []error{s.Close()}, nil)
+			s = openStore(t, path)
+			wantErrors(t, []error{s.Update(t.Context(), putting(t, "c"))}, nil)
+			wantIDs(t, s, "c")
+		})
+	}
+}

@@ -230,6 +230,14 @@ func TestSettingsAreInForce(t *testing.T) {
 			wantErrors(t, []error{err}, nil)
 		}
 	}
+	required := []setting{ // named here again, so that the tables of the store are held to it
+		{name: "journal_mode", want: "wal"},
+		{name: "synchronous", want: "2"},
+		{name: "foreign_keys", want: "1"},
+		{name: "recursive_triggers", want: "1"},
+		{name: "busy_timeout", want: "5000"},
+	}
+	check("reader", s.readers, append(required, setting{name: "query_only", want: "1"}))
 	check("reader", s.readers, readerSettings)
 	wantErrors(t, []error{s.Close()}, nil)
 	c, err := newConnector(path, writerSettings, true)
@@ -237,6 +245,7 @@ func TestSettingsAreInForce(t *testing.T) {
 	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(3)
 	defer db.Close()
+	check("writer", db, append(required, setting{name: "query_only", want: "0"}))
 	check("writer", db, writerSettings)
 }
 
