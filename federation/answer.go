@@ -39,14 +39,13 @@ func (r *Refusal) String() string {
 	case r == nil:
 		return ""
 	case r.Layer == layerNotSaid:
-		return "layer not said"
+		return "the policy is not said"
 	case r.Explicit:
 		return "explicit deny, " + r.Layer
-	case r.Layer == "identity-based policy":
-		// What AWS says within one account when neither side allows.
-		return "no allow (names identity-based policy)"
+	case r.Layer == "trust policy":
+		return "the trust policy does not allow it"
 	}
-	return "no allow, " + r.Layer
+	return "no " + r.Layer + " allows it"
 }
 
 // reply is the answer to one request with what the server said.
@@ -63,6 +62,9 @@ type reply struct {
 // read classifies the outcome of a call. Only AccessDenied with 403 is a denial.
 // A 403 for a signature, a clock or a key, a 404, a redirect, a throttle and a
 // time-out all keep the caller out as well, and prove nothing.
+//
+// Within one account S3 says "no identity-based policy allows" whenever nothing
+// allows, whichever policy was meant to.
 func read(err error) reply {
 	if err == nil {
 		return reply{answer: Allowed, status: http.StatusOK}

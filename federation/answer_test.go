@@ -36,7 +36,7 @@ func answering(t *testing.T, h http.HandlerFunc) *prover {
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	return newProver(Proof{
-		Config: testConfig(), CallTimeout: 300 * time.Millisecond, Now: time.Now,
+		Config: testConfig(), CallTimeout: time.Minute, Now: time.Now,
 		Target: Target{
 			STS: server.URL, S3: server.URL,
 			HTTPClient: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
@@ -161,10 +161,14 @@ func TestSilenceIsNotARefusal(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			v := answering(t, test.h)
+			if test.code == "timeout" {
+				v.CallTimeout = 20 * time.Millisecond // which the handler outlasts however slow the machine is
+			}
 			client := v.s3Client("A", "b", "c")
 			get := v.ask(t.Context(), func(ctx context.Context) reply { return v.get(object{key: "k", content: "x"})(ctx, client) })
 			list := v.ask(t.Context(), func(ctx context.Context) reply { return v.list(listing{})(ctx, client) })
-			for _, r := range []reply{get, list} {
+			put := v.ask(t.Context(), func(ctx context.Context) reply { return v.put(object{key: "k"})(ctx, client) })
+			for _, r := range []reply{get, list, put} {
 				if r.answer != Unclear || r.advice == "" {
 					t.Errorf("got %s (%s, %q), want %s with advice", r.answer, r.text(), r.advice, Unclear)
 				}
@@ -239,6 +243,7 @@ func TestBatchDeleteIsReadPerKey(t *testing.T) {
 			if code != "" {
 				body = "<Error><Key>k</Key><Code>" + code + "</Code><Message>Access Denied</Message></Error>"
 			}
+			w.Header().Set("X-Amz-Request-Id", "1")
 			fmt.Fprint(w, `<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`+body+"</DeleteResult>")
 		})
 		if r := v.removeMany("k")(t.Context(), v.s3Client("A", "b", "c")); r.answer != want {

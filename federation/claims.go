@@ -62,7 +62,7 @@ func sessionTag(all map[string]json.RawMessage, key string) (tag, problem string
 	if !ok {
 		problem = "it has no claim " + tagsClaim
 		if _, plain := all[key]; plain {
-			problem += " (its ordinary claim " + key + " makes no session tag)"
+			problem += ", and its ordinary claim " + key + " does not count"
 		}
 		return "", problem
 	}

@@ -2,6 +2,8 @@ package federation
 
 import (
 	"encoding/base64"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -21,7 +23,7 @@ func TestReadClaims(t *testing.T) {
 	}{
 		{"nested", head + "," + claim + `":{"principal_tags":{"agentkeys_user_wallet":["w"]}}}`, "w", "", true},
 		{"flattened", head + "," + claim + `/principal_tags/agentkeys_user_wallet":"w"}`, "w", "", true},
-		{"none", head + "}", "", "makes no session tag", false},
+		{"none", head + "}", "", "does not count", false},
 		{"misspelt", head + `,"http://aws.amazon.com/tags":{"principal_tags":{"agentkeys_user_wallet":["w"]}}}`, "", "no claim", false},
 		{"string for array", head + "," + claim + `":{"principal_tags":{"agentkeys_user_wallet":"w"}}}`, "", "array of one string", true},
 		{"two values", head + "," + claim + `":{"principal_tags":{"agentkeys_user_wallet":["w","x"]}}}`, "", "array of one string", true},
@@ -70,13 +72,25 @@ func TestControlMustBeAControl(t *testing.T) {
 }
 
 func FuzzReadClaims(f *testing.F) {
-	f.Add(payload(`{"https://aws.amazon.com/tags":{"principal_tags":{"agentkeys_user_wallet":["w"]}}}`))
-	f.Add(payload(`{"https://aws.amazon.com/tags/principal_tags/agentkeys_user_wallet":"w"}`))
+	seeds, err := filepath.Glob("testdata/claims/*.json")
+	if err != nil || len(seeds) == 0 {
+		f.Fatalf("no seeds in testdata/claims (%v)", err)
+	}
+	for _, name := range seeds {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(payload(string(text)))
+	}
 	f.Add("a.b.c")
 	f.Fuzz(func(t *testing.T, token string) {
 		c, err := readClaims(token, DefaultTagKey)
 		if err == nil && (c.Tag == "") == (c.TagProblem == "") {
 			t.Errorf("tag %q and problem %q: want one of the two", c.Tag, c.TagProblem)
+		}
+		if err == nil && c.Tag != "" && !c.HasTags {
+			t.Error("a tag is read from a token without tags")
 		}
 	})
 }

@@ -18,13 +18,11 @@ func (v *prover) conclude() {
 	r := v.report
 	r.FinishedAt = v.Now().UTC()
 	for _, p := range r.Probes {
-		switch p.Result {
-		case Contrary:
-			r.Broken = append(r.Broken, p.Sentence)
-		case NotShown:
+		if p.Result == NotShown {
 			r.addGap(p)
 		}
 	}
+	r.Broken = broken(r.Probes)
 	r.Verdict = verdict(r.Probes, r.Tenants)
 	r.AtAGlance = Glance{
 		Session: r.glance("session"), Own: r.glance("own.get"),
@@ -34,6 +32,19 @@ func (v *prover) conclude() {
 	r.Truth = r.truth()
 	v.documentCauses()
 	v.observedCauses()
+}
+
+// broken lists what must not be, the worst first.
+func broken(probes []*Probe) []string {
+	all := []string{}
+	for _, group := range []string{"session", "foreign", "control", "own", "seed", "near"} {
+		for _, p := range probes {
+			if p.Group == group && p.Result == Contrary {
+				all = append(all, strings.TrimSpace(p.Sentence+" "+p.Do))
+			}
+		}
+	}
+	return all
 }
 
 // verdict is BROKEN as soon as one probe came out against expectation, PROVEN only

@@ -65,6 +65,7 @@ func testFaults(t *testing.T, form Form, outcomes []outcome) {
 	}
 	for _, want := range outcomes {
 		t.Run(strings.ReplaceAll("none "+want.faults, " ", "+"), func(t *testing.T) {
+			t.Parallel()
 			a := newAccount(t)
 			var faults []Fault
 			for _, name := range strings.Fields(want.faults) {
@@ -92,6 +93,10 @@ func testFaults(t *testing.T, form Form, outcomes []outcome) {
 			if !strings.Contains(r.Naive, want.naive) || !strings.Contains(r.Truth, want.truth) {
 				t.Errorf("naive %q, want …%s…; truth %q, want …%s…", r.Naive, want.naive, r.Truth, want.truth)
 			}
+			if c := find(t, r, "control.untagged_token", untagged); want.glance.Session == Denied && c.Result != NotShown {
+				t.Errorf("the control is %s, want %s where the role gives nobody a session", c.Result, NotShown)
+			}
+			checkLayout(t, r)
 			if left := a.objects(t); len(left) > 0 || len(r.Leftovers) > 0 {
 				t.Errorf("left behind: %q, reported: %q", left, r.Leftovers)
 			}

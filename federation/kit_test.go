@@ -26,13 +26,24 @@ import (
 	"agentkeys/policy"
 )
 
+// actorOf says whose session signed a request.
+func (a *account) actorOf(r *http.Request) string {
+	m := keyIn.FindStringSubmatch(r.Header.Get("Authorization"))
+	if m == nil {
+		return ""
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.actors[m[1]]
+}
+
 // issuer is an OpenID provider that signs what it is told.
 type issuer struct {
 	url    string
 	signer jose.Signer
 }
 
-func newIssuer(t *testing.T) *issuer {
+func newIssuer(t testing.TB) *issuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -67,7 +78,7 @@ func newIssuer(t *testing.T) *issuer {
 }
 
 // minter gives tokens for a tenant; an edit changes the claims before signing.
-func (i *issuer) minter(t *testing.T, tag string, edits ...func(map[string]any)) func(context.Context) (string, error) {
+func (i *issuer) minter(t testing.TB, tag string, edits ...func(map[string]any)) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		now := time.Now()
 		claims := map[string]any{
@@ -130,10 +141,8 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if m := sessionIn.FindSubmatch(body); m != nil {
 			actor, isSTS = string(m[1]), true
 		}
-	} else if m := keyIn.FindStringSubmatch(r.Header.Get("Authorization")); m != nil {
-		a.mu.Lock()
-		actor = a.actors[m[1]]
-		a.mu.Unlock()
+	} else {
+		actor = a.actorOf(r)
 	}
 	if a.intercept != nil && a.intercept(actor, w, r) {
 		return
@@ -154,7 +163,7 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer.Body.Bytes())
 }
 
-func newAccount(t *testing.T) *account {
+func newAccount(t testing.TB) *account {
 	t.Helper()
 	a := &account{issuer: newIssuer(t), actors: map[string]string{}}
 	a.config = Config{
@@ -191,7 +200,7 @@ func (a *account) admin() AWS {
 	}
 }
 
-func (a *account) setUp(t *testing.T, d Documents, inline map[string]*policy.Document) {
+func (a *account) setUp(t testing.TB, d Documents, inline map[string]*policy.Document) {
 	t.Helper()
 	if err := SetUp(t.Context(), a.aws, a.config, d, inline); err != nil {
 		t.Fatal(err)
@@ -199,7 +208,7 @@ func (a *account) setUp(t *testing.T, d Documents, inline map[string]*policy.Doc
 }
 
 // proof is a proof with all its controls.
-func (a *account) proof(t *testing.T) Proof {
+func (a *account) proof(t testing.TB) Proof {
 	return Proof{
 		Config: a.config,
 		Target: Target{Name: "local AWS", Local: true, STS: a.url, S3: a.url},
@@ -212,7 +221,7 @@ func (a *account) proof(t *testing.T) Proof {
 	}
 }
 
-func prove(t *testing.T, p Proof) *Report {
+func prove(t testing.TB, p Proof) *Report {
 	t.Helper()
 	r, err := Prove(t.Context(), p)
 	if err != nil {
@@ -236,7 +245,7 @@ type logWriter []byte
 func (w *logWriter) Write(p []byte) (int, error) { *w = append(*w, p...); return len(p), nil }
 
 // objects are the keys in the bucket.
-func (a *account) objects(t *testing.T) []string {
+func (a *account) objects(t testing.TB) []string {
 	t.Helper()
 	out, err := a.aws.S3.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &a.config.Bucket})
 	if err != nil {
@@ -249,9 +258,29 @@ func (a *account) objects(t *testing.T) []string {
 	return keys
 }
 
-func readAll(t *testing.T, out *s3.GetObjectOutput) string {
+func readAll(t testing.TB, out *s3.GetObjectOutput) string {
 	t.Helper()
 	text, err := io.ReadAll(out.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// readBody reads a request's body and leaves it to be read again.
+func readBody(t testing.TB, r *http.Request) string {
+	t.Helper()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Error(err) // called by servers too, whose goroutines must not end the test
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return string(body)
+}
+
+func marshal(t testing.TB, d *policy.Document) string {
+	t.Helper()
+	text, err := json.Marshal(d)
 	if err != nil {
 		t.Fatal(err)
 	}

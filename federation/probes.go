@@ -10,8 +10,10 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/middleware"
 )
 
 // spec is one request that a session is to make.
@@ -46,37 +48,52 @@ func (v *prover) probe(ctx context.Context, a *actor, s spec) *Probe {
 		})
 		return p
 	}
-	r := v.ask(ctx, func(ctx context.Context) reply { return s.call(ctx, a.client) })
 	for _, c := range s.needs {
 		if c.Result != AsExpected && p.weak == "" {
 			p.weak = "its control failed: " + c.Actor + ": " + c.What
 		}
 	}
-	if s.owner != nil && r.answer != NotTried {
-		v.after(ctx, p, s.owner, s.target)
+	call := func(ctx context.Context) reply { return s.call(ctx, a.client) }
+	if s.owner != nil {
+		v.settle(p, v.change(ctx, p, s.owner, s.target, call))
+		return p
 	}
-	v.settle(p, r)
+	v.settle(p, v.ask(ctx, call))
 	return p
 }
 
-// after has the owner read the object that a stranger tried to change.
-func (v *prover) after(ctx context.Context, p *Probe, owner *actor, o object) {
-	if owner.client == nil || !o.laid {
-		p.weak = "there was no object of " + owner.Name + "'s to change"
-		return
+// change makes an attempt to change an object, which its owner reads before and
+// after.
+func (v *prover) change(ctx context.Context, p *Probe, owner *actor, o object, attempt func(context.Context) reply) reply {
+	look := func() reply {
+		if owner.client == nil {
+			return reply{answer: NotTried, code: "no session"}
+		}
+		return v.ask(ctx, func(ctx context.Context) reply { return v.get(o)(ctx, owner.client) })
 	}
-	r := v.ask(ctx, func(ctx context.Context) reply { return v.get(o)(ctx, owner.client) })
-	switch {
-	case r.answer == Allowed:
+	if before := look(); before.answer != Allowed {
+		p.weak = "its owner could not read the object beforehand: " + before.text()
+		return v.ask(ctx, attempt)
+	}
+	r := v.ask(ctx, attempt)
+	if r.answer == NotTried {
+		return r
+	}
+	switch after := look(); {
+	case after.answer == Allowed:
 		p.After = "unchanged"
-	case r.code == codeOther:
+		if r.answer == Allowed {
+			return otherContent("the request was answered with success, and yet the object is as it was")
+		}
+	case after.code == codeOther:
 		p.After = "changed"
-	case r.code == "NoSuchKey":
+	case after.code == "NoSuchKey":
 		p.After = "gone"
 	default:
 		p.After = "unknown"
-		p.weak = "its owner could not read the object afterwards: " + r.text()
+		p.weak = "its owner could not read the object afterwards: " + after.text()
 	}
+	return r
 }
 
 // settle records the answer and what it contributes to the verdict. A probe that
@@ -88,6 +105,9 @@ func (v *prover) settle(p *Probe, r reply) {
 	switch {
 	case harmed, r.answer == Allowed && p.Expected != Allowed, r.answer == Denied && p.Expected == Allowed:
 		p.Result = Contrary
+		if p.Group == "session" {
+			p.Do = "(If the role was made or changed a moment ago, AWS may not know yet: wait and run the proof again.)"
+		}
 	case r.answer == Unclear, r.answer == NotTried:
 		p.Result, p.Do = NotShown, r.advice
 	case p.weak != "" && p.Expected != Allowed:
@@ -147,6 +167,15 @@ func otherContent(message string) reply {
 	}
 }
 
+// done reads a success that has no content to compare. Every answer of S3's carries
+// a request id; a page that something else serves with 200 does not.
+func done(m middleware.Metadata) reply {
+	if _, ok := awsmiddleware.GetRequestIDMetadata(m); !ok {
+		return otherContent("want an answer of S3's, got one without a request id")
+	}
+	return read(nil)
+}
+
 // get reads an object and compares it.
 func (v *prover) get(o object) func(context.Context, *s3.Client) reply {
 	return func(ctx context.Context, client *s3.Client) reply {
@@ -170,18 +199,16 @@ func (v *prover) getInput(ctx context.Context, client *s3.Client, in *s3.GetObje
 	return read(nil)
 }
 
-// put writes an object, and remembers it unless it was plainly refused: an
-// attempt without an answer may have been carried out.
+// put writes an object.
 func (v *prover) put(o object, by ...*actor) func(context.Context, *s3.Client) reply {
 	return func(ctx context.Context, client *s3.Client) reply {
-		_, err := client.PutObject(ctx, &s3.PutObjectInput{
+		out, err := client.PutObject(ctx, &s3.PutObjectInput{
 			Bucket: &v.Config.Bucket, Key: &o.key, Body: strings.NewReader(o.content),
 		})
-		r := read(err)
-		if r.answer != Denied {
-			v.remember(o.key, client, by...)
+		if err != nil {
+			return v.maybeWritten(read(err), o.key, client, by...)
 		}
-		return r
+		return v.maybeWritten(done(out.ResultMetadata), o.key, client, by...)
 	}
 }
 
@@ -196,10 +223,22 @@ func (v *prover) remember(key string, writer *s3.Client, owners ...*actor) {
 	v.wrote = append(v.wrote, w)
 }
 
-func (v *prover) remove1(key string) func(context.Context, *s3.Client) reply {
+// maybeWritten remembers a key unless writing it was plainly refused: an attempt
+// without an answer may have been carried out.
+func (v *prover) maybeWritten(r reply, key string, writer *s3.Client, owners ...*actor) reply {
+	if r.answer != Denied {
+		v.remember(key, writer, owners...)
+	}
+	return r
+}
+
+func (v *prover) removeOne(key string) func(context.Context, *s3.Client) reply {
 	return func(ctx context.Context, client *s3.Client) reply {
-		_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &v.Config.Bucket, Key: &key})
-		return read(err)
+		out, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &v.Config.Bucket, Key: &key})
+		if err != nil {
+			return read(err)
+		}
+		return done(out.ResultMetadata)
 	}
 }
 
@@ -214,7 +253,7 @@ func (v *prover) removeMany(key string) func(context.Context, *s3.Client) reply 
 			return read(err)
 		}
 		if len(out.Errors) == 0 {
-			return read(nil)
+			return done(out.ResultMetadata)
 		}
 		r := reply{
 			answer: Unclear, code: aws.ToString(out.Errors[0].Code), message: oneLine(aws.ToString(out.Errors[0].Message)),
@@ -232,12 +271,11 @@ func (v *prover) removeMany(key string) func(context.Context, *s3.Client) reply 
 func (v *prover) copy(from, to string, by ...*actor) func(context.Context, *s3.Client) reply {
 	source := (&url.URL{Path: v.Config.Bucket + "/" + from}).EscapedPath()
 	return func(ctx context.Context, client *s3.Client) reply {
-		_, err := client.CopyObject(ctx, &s3.CopyObjectInput{Bucket: &v.Config.Bucket, Key: &to, CopySource: &source})
-		r := read(err)
-		if r.answer != Denied {
-			v.remember(to, client, by...)
+		out, err := client.CopyObject(ctx, &s3.CopyObjectInput{Bucket: &v.Config.Bucket, Key: &to, CopySource: &source})
+		if err != nil {
+			return v.maybeWritten(read(err), to, client, by...)
 		}
-		return r
+		return v.maybeWritten(done(out.ResultMetadata), to, client, by...)
 	}
 }
 

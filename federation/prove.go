@@ -69,7 +69,8 @@ type InForce struct {
 // Prove makes the proof: it exchanges the tenants' tokens at STS and tries, in
 // both directions, what must be allowed and what must be refused. Everything it
 // writes lies under names of its own with a random part, and is deleted again;
-// nothing else is changed as long as the isolation holds.
+// nothing else is changed. (A bucket that keeps versions keeps those of the proof's
+// objects as well.)
 //
 // The error is about the Proof itself: a configuration that is not valid, or
 // tenants that are not two. Whatever goes wrong on the way is in the report.
@@ -284,7 +285,7 @@ func (v *prover) ask(ctx context.Context, call func(context.Context) reply) repl
 
 // signIn exchanges a tenant's token for a session.
 func (v *prover) signIn(ctx context.Context, a *actor, t *TenantReport) {
-	p := v.sessionProbe("session", "session", "its own token", a.Name, Allowed)
+	p := v.sessionProbe("session", "session", "own token", "get a session for its own token", a.Name, Allowed)
 	a.session = p
 	raw, err := a.Token(ctx)
 	if err != nil {
@@ -303,9 +304,9 @@ func (v *prover) signIn(ctx context.Context, a *actor, t *TenantReport) {
 	v.settle(p, r)
 }
 
-func (v *prover) sessionProbe(id, group, what, actor string, want Answer) *Probe {
+func (v *prover) sessionProbe(id, group, label, what, actor string, want Answer) *Probe {
 	return &Probe{
-		ID: id, Group: group, Actor: actor, What: "get a session for " + what, label: what,
+		ID: id, Group: group, Actor: actor, What: what, label: label,
 		Action: "sts:AssumeRoleWithWebIdentity", Resource: v.Config.RoleARN(), Expected: want,
 	}
 }
@@ -343,7 +344,8 @@ func sessionName(name string) string {
 // control tries a token without the tag. Where it buys a session, it tries what
 // that session reaches.
 func (v *prover) control(ctx context.Context) {
-	p := v.sessionProbe("control.untagged_token", "control", "a token without the tag", untagged, Denied)
+	p := v.sessionProbe("control.untagged_token", "control", "untagged token",
+		"get a session for a token without the tag", untagged, Denied)
 	client, r := v.tryControl(ctx, p)
 	v.settle(p, r)
 	if client == nil {

@@ -31,7 +31,7 @@ func testConfig() Config {
 	}
 }
 
-func render(t *testing.T, c Config, f Form) Documents {
+func render(t testing.TB, c Config, f Form) Documents {
 	t.Helper()
 	d, err := Render(c, f)
 	if err != nil {

@@ -198,25 +198,53 @@ func (s *setUp) bucket(d Documents) error {
 	} else if err != nil {
 		return failed("s3 HeadBucket", s.Bucket, err)
 	}
-	rules := make([]s3types.OwnershipControlsRule, 0, len(d.Ownership.Rules))
-	for _, r := range d.Ownership.Rules {
-		rules = append(rules, s3types.OwnershipControlsRule{ObjectOwnership: s3types.ObjectOwnership(r.ObjectOwnership)})
+	if err := s.ownership(d.Ownership); err != nil {
+		return err
+	}
+	return s.publicAccess(d.PublicAccess)
+}
+
+func (s *setUp) ownership(want OwnershipControls) error {
+	got, err := s.S3.GetBucketOwnershipControls(s.ctx, &s3.GetBucketOwnershipControlsInput{
+		Bucket: &s.Bucket, ExpectedBucketOwner: &s.Account,
+	})
+	if err != nil && !hasCode(err, "OwnershipControlsNotFoundError") {
+		return failed("s3 GetBucketOwnershipControls", s.Bucket, err)
+	}
+	next := &s3types.OwnershipControls{}
+	for _, r := range want.Rules {
+		next.Rules = append(next.Rules, s3types.OwnershipControlsRule{ObjectOwnership: s3types.ObjectOwnership(r.ObjectOwnership)})
+	}
+	if err == nil && reflect.DeepEqual(got.OwnershipControls, next) {
+		return nil
 	}
 	_, err = s.S3.PutBucketOwnershipControls(s.ctx, &s3.PutBucketOwnershipControlsInput{
-		Bucket: &s.Bucket, ExpectedBucketOwner: &s.Account,
-		OwnershipControls: &s3types.OwnershipControls{Rules: rules},
+		Bucket: &s.Bucket, ExpectedBucketOwner: &s.Account, OwnershipControls: next,
 	})
 	if err != nil {
 		return failed("s3 PutBucketOwnershipControls", s.Bucket, err)
 	}
-	_, err = s.S3.PutPublicAccessBlock(s.ctx, &s3.PutPublicAccessBlockInput{
+	return nil
+}
+
+func (s *setUp) publicAccess(want PublicAccessBlock) error {
+	got, err := s.S3.GetPublicAccessBlock(s.ctx, &s3.GetPublicAccessBlockInput{
 		Bucket: &s.Bucket, ExpectedBucketOwner: &s.Account,
-		PublicAccessBlockConfiguration: &s3types.PublicAccessBlockConfiguration{
-			BlockPublicAcls:       &d.PublicAccess.BlockPublicAcls,
-			IgnorePublicAcls:      &d.PublicAccess.IgnorePublicAcls,
-			BlockPublicPolicy:     &d.PublicAccess.BlockPublicPolicy,
-			RestrictPublicBuckets: &d.PublicAccess.RestrictPublicBuckets,
-		},
+	})
+	if err != nil && !hasCode(err, "NoSuchPublicAccessBlockConfiguration") {
+		return failed("s3 GetPublicAccessBlock", s.Bucket, err)
+	}
+	next := &s3types.PublicAccessBlockConfiguration{
+		BlockPublicAcls:       &want.BlockPublicAcls,
+		IgnorePublicAcls:      &want.IgnorePublicAcls,
+		BlockPublicPolicy:     &want.BlockPublicPolicy,
+		RestrictPublicBuckets: &want.RestrictPublicBuckets,
+	}
+	if err == nil && reflect.DeepEqual(got.PublicAccessBlockConfiguration, next) {
+		return nil
+	}
+	_, err = s.S3.PutPublicAccessBlock(s.ctx, &s3.PutPublicAccessBlockInput{
+		Bucket: &s.Bucket, ExpectedBucketOwner: &s.Account, PublicAccessBlockConfiguration: next,
 	})
 	if err != nil {
 		return failed("s3 PutPublicAccessBlock", s.Bucket, err)

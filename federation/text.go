@@ -85,7 +85,7 @@ var groups = []struct{ id, title string }{
 
 // The columns of the table.
 const (
-	colGroup, colLabel, colWant, colActor = 16, 23, 10, 13
+	colGroup, colLabel, colWant, colActor = 16, 24, 10, 13
 )
 
 func (t *textReport) table() {
@@ -93,8 +93,12 @@ func (t *textReport) table() {
 	t.line(t.paint(bold, "  "+pad("", colGroup)+pad("", colLabel)+pad("must be", colWant)+
 		pad(clip(a, colActor-2), colActor)+pad(clip(b, colActor-2), colActor)+"refused by"))
 	for _, g := range groups {
-		title := g.title
-		for _, row := range t.rows(g.id) {
+		title, rows := g.title, t.rows(g.id)
+		if len(rows) > 1 && untried(rows) {
+			t.line("  " + pad(title, colGroup) + t.paint(yellow, fmt.Sprintf("? not tried: %d probes", len(rows))))
+			continue
+		}
+		for _, row := range rows {
 			t.row(title, row)
 			title = ""
 		}
@@ -119,6 +123,19 @@ func (t *textReport) rows(group string) [][]*Probe {
 		rows[i] = append(rows[i], p)
 	}
 	return rows
+}
+
+// untried reports whether none of a group's probes was made; one line says that
+// as well as thirty.
+func untried(rows [][]*Probe) bool {
+	for _, row := range rows {
+		for _, p := range row {
+			if p.Actual != NotTried {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (t *textReport) row(title string, probes []*Probe) {
@@ -202,7 +219,11 @@ func (t *textReport) reasons() {
 	for _, g := range t.Unobserved {
 		gaps = append(gaps, fmt.Sprintf("%s: %s. %s", some(g.Probes), strings.TrimSuffix(g.Why, "."), g.Do))
 	}
-	t.list("not observed", gaps, most)
+	if t.Verdict == Broken {
+		t.list("not observed", gaps, 2) // mostly for want of what is broken
+	} else {
+		t.list("not observed", gaps, most)
+	}
 	var causes []string
 	for _, c := range t.Causes {
 		contained := ""

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -99,13 +100,16 @@ func (v *prover) ownPrefix(ctx context.Context, a *actor) {
 	do("get", "s3:GetObject", a.objects["read"].key, v.get(a.objects["read"]))
 	do("head", "s3:GetObject", a.objects["read"].key, v.head(a.objects["read"].key))
 	do("put", "s3:PutObject", scratch.key, v.put(scratch, a))
-	do("delete", "s3:DeleteObject", scratch.key, v.remove1(scratch.key))
+	do("delete", "s3:DeleteObject", scratch.key, v.removeOne(scratch.key))
 }
 
 func (v *prover) head(key string) func(context.Context, *s3.Client) reply {
 	return func(ctx context.Context, client *s3.Client) reply {
-		_, err := client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &v.Config.Bucket, Key: &key})
-		return readHead(err)
+		out, err := client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &v.Config.Bucket, Key: &key})
+		if err != nil {
+			return readHead(err)
+		}
+		return done(out.ResultMetadata)
 	}
 }
 
@@ -147,16 +151,22 @@ func (v *prover) rareListings(ctx context.Context, a, o *actor) {
 		id: "near.list_versions", group: "near", label: "list versions", what: "list the versions under " + o.Name + "'s prefix",
 		action: "s3:ListBucketVersions", resource: foreign, want: Denied, needs: []*Probe{a.own["list"]},
 		call: orNotOffered(func(ctx context.Context, client *s3.Client) reply {
-			_, err := client.ListObjectVersions(ctx, &s3.ListObjectVersionsInput{Bucket: &v.Config.Bucket, Prefix: &foreign})
-			return read(err)
+			out, err := client.ListObjectVersions(ctx, &s3.ListObjectVersionsInput{Bucket: &v.Config.Bucket, Prefix: &foreign})
+			if err != nil {
+				return read(err)
+			}
+			return done(out.ResultMetadata)
 		}),
 	})
 	v.probe(ctx, a, spec{
 		id: "near.list_uploads", group: "near", label: "list uploads", what: "list the bucket's unfinished uploads",
 		action: "s3:ListBucketMultipartUploads", want: Denied, needs: []*Probe{a.own["list"]},
 		call: orNotOffered(func(ctx context.Context, client *s3.Client) reply {
-			_, err := client.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &v.Config.Bucket})
-			return read(err)
+			out, err := client.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &v.Config.Bucket})
+			if err != nil {
+				return read(err)
+			}
+			return done(out.ResultMetadata)
 		}),
 	})
 }
@@ -186,8 +196,11 @@ func (v *prover) reads(ctx context.Context, a, o *actor) {
 		id: "near.get_tags", group: "near", label: "get tags", what: "get the tags of an object of " + o.Name + "'s",
 		action: "s3:GetObjectTagging", resource: theirs.key, want: Denied, needs: exists,
 		call: orNotOffered(func(ctx context.Context, client *s3.Client) reply {
-			_, err := client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: &v.Config.Bucket, Key: &theirs.key})
-			return read(err)
+			out, err := client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: &v.Config.Bucket, Key: &theirs.key})
+			if err != nil {
+				return read(err)
+			}
+			return done(out.ResultMetadata)
 		}),
 	})
 	v.probe(ctx, a, spec{
@@ -199,21 +212,31 @@ func (v *prover) reads(ctx context.Context, a, o *actor) {
 }
 
 // missing asks for an object of o's that does not exist. S3 answers 404 only to a
-// caller who may list it (GetObject, "Permissions"), so anything but the answer for
-// an object that does exist tells the two apart.
+// caller who may list it (GetObject, "Permissions"), so a 404 beside another answer
+// for an object that does exist tells the two apart. Where S3 answered 404 for both,
+// it told nothing.
 func (v *prover) missing(ctx context.Context, a, o *actor, existing *Probe) {
 	key := v.Config.TenantPrefix(o.Tag) + v.name + "/never-written"
-	v.probe(ctx, a, spec{
-		id: "near.get_missing", group: "near", label: "get what is missing", what: "learn that " + o.Name + " lacks an object",
-		action: "s3:GetObject", resource: key, want: Denied, needs: []*Probe{existing},
-		call: func(ctx context.Context, client *s3.Client) reply {
-			r := v.get(object{key: key})(ctx, client)
-			if r.code == "NoSuchKey" && existing.Actual == Denied {
-				r.answer, r.advice = Allowed, ""
-			}
-			return r
-		},
-	})
+	told := func(r reply) reply {
+		if (r.code == "NoSuchKey" || r.code == "NotFound") && (existing.Actual == Denied || existing.Actual == Allowed) {
+			r.answer, r.advice = Allowed, ""
+		}
+		return r
+	}
+	for _, m := range []struct {
+		id, label string
+		needs     []*Probe
+		call      func(context.Context, *s3.Client) reply
+	}{
+		{"near.get_missing", "get what is missing", []*Probe{existing}, v.get(object{key: key})},
+		{"near.head_missing", "head of what is missing", []*Probe{existing, a.own["head"]}, v.head(key)},
+	} {
+		v.probe(ctx, a, spec{
+			id: m.id, group: "near", label: m.label, what: "learn that " + o.Name + " lacks an object", action: "s3:GetObject",
+			resource: key, want: Denied, needs: m.needs,
+			call: func(ctx context.Context, client *s3.Client) reply { return told(m.call(ctx, client)) },
+		})
+	}
 }
 
 // neighbours tries the places whose names come close to a's own.
@@ -286,7 +309,7 @@ func (v *prover) writes(ctx context.Context, a, o *actor) {
 		{"foreign.put", "foreign", "put over", "put over an object of " + o.Name + "'s", "s3:PutObject", "overwrite", "put",
 			func(string) func(context.Context, *s3.Client) reply { return v.put(over, o) }},
 		{"foreign.delete", "foreign", "delete", "delete an object of " + o.Name + "'s", "s3:DeleteObject", "delete", "delete",
-			v.remove1},
+			v.removeOne},
 		{"near.delete_many", "near", "delete in a batch", "delete an object of " + o.Name + "'s in a batch", "s3:DeleteObject",
 			"delete-many", "delete", v.removeMany},
 		{"near.copy_onto", "near", "copy onto the other's", "copy an object of its own onto one of " + o.Name + "'s",
@@ -296,7 +319,7 @@ func (v *prover) writes(ctx context.Context, a, o *actor) {
 		target := o.objects[w.target]
 		v.probe(ctx, a, spec{
 			id: w.id, group: w.group, label: w.label, what: w.what, action: w.action, resource: target.key, want: Denied,
-			needs: []*Probe{a.own[w.control], o.own["get"]}, call: w.call(target.key), owner: o, target: target,
+			needs: []*Probe{a.own[w.control]}, call: w.call(target.key), owner: o, target: target,
 		})
 	}
 	v.dottedPut(ctx, a, o)
@@ -313,18 +336,30 @@ func (v *prover) dottedPut(ctx context.Context, a, o *actor) {
 		action: "s3:PutObject", resource: attempt.key, want: Held, needs: []*Probe{a.own["put"], o.own["get"]},
 		call: func(ctx context.Context, client *s3.Client) reply {
 			r := elsewhere(v.put(attempt, a)(ctx, client))
-			if r.answer != Allowed || o.client == nil {
-				return r
-			}
-			switch seen := v.get(arrived)(ctx, o.client); {
-			case seen.code == "NoSuchKey":
-				r.answer, r.message = Held, "written under its own prefix"
-			case seen.answer == Allowed:
-				v.remember(arrived.key, client, o)
-			default:
-				return seen
+			if r.answer == Allowed {
+				return v.arrival(ctx, o, arrived, client)
 			}
 			return r
 		},
 	})
+}
+
+// arrival has o look whether an object that was written by a detour is in its
+// prefix.
+func (v *prover) arrival(ctx context.Context, o *actor, arrived object, writer *s3.Client) reply {
+	unknown := reply{answer: Unclear, code: "not verified", advice: "Make the control pass, then run the proof again."}
+	if o.client == nil {
+		unknown.message = o.Name + " has no session to look where it went"
+		return unknown
+	}
+	switch seen := v.get(arrived)(ctx, o.client); {
+	case seen.code == "NoSuchKey":
+		return reply{answer: Held, status: http.StatusOK, message: "written under its own prefix"}
+	case seen.answer == Allowed:
+		v.remember(arrived.key, writer, o)
+		return read(nil)
+	default:
+		unknown.message = o.Name + " could not look where it went: " + seen.text()
+		return unknown
+	}
 }
