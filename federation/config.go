@@ -39,30 +39,32 @@ type Config struct {
 func (c Config) Validate() error {
 	return errors.Join(
 		checkIssuer(c.Issuer),
-		checkPattern("account", c.Account, accountForm, "twelve digits"),
-		checkPattern("region", c.Region, regionForm, "the form us-east-1"),
-		checkPattern("role", c.Role, roleForm, "a role name: 1 to 64 of A-Z a-z 0-9 + = , . @ _ -"),
+		checkPattern("account", c.Account, 12, accountForm, "twelve digits"),
+		checkPattern("region", c.Region, 32, regionForm, "the form us-east-1"),
+		checkPattern("role", c.Role, 64, roleForm, "a role name: 1 to 64 of A-Z a-z 0-9 + = , . @ _ -"),
 		checkBucket(c.Bucket),
 		checkPrefix(c.Prefix),
 		checkTagKey(c.TagKey),
-		checkPattern("audience", c.Audience, audienceForm, "1 to 255 printable characters without space, $, * or ?"),
+		checkPattern("audience", c.Audience, 255, audienceForm, "1 to 255 printable characters without space, $, * or ?"),
 	)
 }
 
 var (
 	accountForm  = regexp.MustCompile(`^[0-9]{12}$`)
 	regionForm   = regexp.MustCompile(`^[a-z]{2,5}(?:-[a-z]+)+-[0-9]{1,2}$`)
-	roleForm     = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,64}$`)
-	bucketForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-	prefixForm   = regexp.MustCompile(`^[A-Za-z0-9!_.'()/-]{1,512}$`)
-	tagKeyForm   = regexp.MustCompile(`^[A-Za-z0-9_.:/=+@-]{1,128}$`)
-	audienceForm = regexp.MustCompile(`^[!-#%-)+->@-~]{1,255}$`)
+	roleForm     = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]+$`)
+	bucketForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]+[a-z0-9]$`)
+	prefixForm   = regexp.MustCompile(`^[A-Za-z0-9!_.'()/-]+$`)
+	tagKeyForm   = regexp.MustCompile(`^[A-Za-z0-9_.:/=+@-]+$`)
+	audienceForm = regexp.MustCompile(`^[!-#%-)+->@-~]+$`)
 	issuerHost   = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 	issuerPath   = regexp.MustCompile(`^(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
 )
 
-func checkPattern(field, value string, form *regexp.Regexp, want string) error {
-	if form.MatchString(value) {
+// checkPattern counts apart from the pattern: a repetition with a high bound is
+// slow to compile, and every start of the program would pay for it.
+func checkPattern(field, value string, longest int, form *regexp.Regexp, want string) error {
+	if len(value) <= longest && form.MatchString(value) {
 		return nil
 	}
 	return fmt.Errorf("federation config: %s: want %s, got %q", field, want, value)
@@ -113,7 +115,7 @@ func checkBucket(name string) error {
 	bad := func(want string) error {
 		return fmt.Errorf("federation config: bucket: want %s, got %q", want, name)
 	}
-	if !bucketForm.MatchString(name) {
+	if len(name) > 63 || !bucketForm.MatchString(name) {
 		return bad("3 to 63 of a-z 0-9 . - that begin and end with a letter or digit")
 	}
 	if strings.Contains(name, "..") {
@@ -141,7 +143,7 @@ func checkPrefix(prefix string) error {
 	bad := func(want string) error {
 		return fmt.Errorf("federation config: prefix: want %s, got %q", want, prefix)
 	}
-	if !prefixForm.MatchString(prefix) {
+	if len(prefix) > 512 || !prefixForm.MatchString(prefix) {
 		return bad("1 to 512 of A-Z a-z 0-9 ! _ . ' ( ) / - (no wildcard, no $)")
 	}
 	for _, segment := range strings.Split(prefix, "/") {
@@ -158,7 +160,7 @@ func checkPrefix(prefix string) error {
 // checkTagKey admits the ASCII part of what IAM admits in a tag key, without
 // spaces: AWS does not say how a policy variable reads anything beyond it.
 func checkTagKey(key string) error {
-	if err := checkPattern("tag key", key, tagKeyForm, "1 to 128 of A-Z a-z 0-9 _ . : / = + @ -"); err != nil {
+	if err := checkPattern("tag key", key, 128, tagKeyForm, "1 to 128 of A-Z a-z 0-9 _ . : / = + @ -"); err != nil {
 		return err
 	}
 	if strings.HasPrefix(strings.ToLower(key), "aws:") {

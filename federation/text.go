@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -12,7 +13,8 @@ import (
 const width = 100
 
 // WriteText writes the report for a person: what was set up, each probe with its
-// expected and actual answer, and the verdict last, where a terminal shows it.
+// expected and actual answer, and the verdict first and last, where eyes fall.
+// Near misses that went as they must share a row.
 func (r *Report) WriteText(w io.Writer, colour bool) error {
 	t := textReport{Report: r, out: bufio.NewWriter(w), colour: colour}
 	t.head()
@@ -55,7 +57,7 @@ func (t *textReport) head() {
 	if t.Documents != "" {
 		where += ", " + string(t.Documents) + " documents"
 	}
-	t.line(t.paint(bold, "AgentKeys isolation proof"))
+	t.line(t.paint(bold, "AgentKeys isolation proof: ") + t.verdict())
 	for _, row := range [][2]string{
 		{"target", target}, {"issuer", c.Issuer}, {"role", c.RoleARN()}, {"bucket", where},
 	} {
@@ -98,12 +100,55 @@ func (t *textReport) table() {
 			t.line("  " + pad(title, colGroup) + t.paint(yellow, fmt.Sprintf("? not tried: %d probes", len(rows))))
 			continue
 		}
+		if g.id == "near" {
+			var held [][]*Probe
+			held, rows = asExpected(rows)
+			title = t.folded(title, held)
+		}
 		for _, row := range rows {
 			t.row(title, row)
 			title = ""
 		}
 	}
 	t.line("")
+}
+
+// asExpected parts the rows in which every answer was the expected one from the
+// rest.
+func asExpected(rows [][]*Probe) (held, rest [][]*Probe) {
+	for _, row := range rows {
+		if slices.ContainsFunc(row, func(p *Probe) bool { return p.Result != AsExpected }) {
+			rest = append(rest, row)
+		} else {
+			held = append(held, row)
+		}
+	}
+	return held, rest
+}
+
+// folded writes rows that all went as they must in a few lines: for each answer
+// how many there are, and their names below. It returns the title for the row
+// that follows, which is empty once it has been written.
+func (t *textReport) folded(title string, rows [][]*Probe) string {
+	for _, want := range []Answer{Allowed, Denied, Held} {
+		var labels []string
+		var probes []*Probe
+		for _, row := range rows {
+			if row[0].Expected == want {
+				labels = append(labels, row[0].label)
+				probes = append(probes, row...)
+			}
+		}
+		if len(labels) == 0 {
+			continue
+		}
+		t.line(t.cells(title, fmt.Sprintf("%d ways", len(labels)), probes))
+		for _, l := range wrap(strings.Join(labels, " · "), width-2-colGroup-2) {
+			t.line(t.paint(dim, "  "+pad("", colGroup+2)+l))
+		}
+		title = ""
+	}
+	return title
 }
 
 // rows gathers the probes of a group that differ in their actor alone.
@@ -139,25 +184,23 @@ func untried(rows [][]*Probe) bool {
 }
 
 func (t *textReport) row(title string, probes []*Probe) {
-	first := probes[0]
-	want := map[Answer]string{Allowed: "allowed", Denied: "refused", Held: "no effect"}[first.Expected]
-	line := "  " + pad(title, colGroup) + pad(clip(first.label, colLabel-1), colLabel) + pad(want, colWant)
-	cells := make([]string, 2)
-	for i, p := range probes {
+	t.line(t.cells(title, probes[0].label, probes))
+}
+
+// cells is a line of the table: what was asked, what it must come to, the answer
+// to each tenant and the layers that refused.
+func (t *textReport) cells(title, label string, probes []*Probe) string {
+	want := map[Answer]string{Allowed: "allowed", Denied: "refused", Held: "no effect"}[probes[0].Expected]
+	cells := [2]string{pad("", colActor), pad("", colActor)}
+	for _, p := range probes {
+		i := 0 // an actor who is neither tenant stands in the first column
 		if p.Actor == t.Tenants[1].Name {
 			i = 1
-		} else if p.Actor == t.Tenants[0].Name {
-			i = 0
 		}
-		cells[min(i, 1)] = t.cell(p)
+		cells[i] = t.cell(p)
 	}
-	for _, c := range cells {
-		if c == "" {
-			c = pad("", colActor)
-		}
-		line += c
-	}
-	t.line(line + t.refusedBy(probes))
+	return "  " + pad(title, colGroup) + pad(clip(label, colLabel-1), colLabel) + pad(want, colWant) +
+		cells[0] + cells[1] + t.refusedBy(probes)
 }
 
 // cell is an answer with its mark: as expected, against expectation, not known.
@@ -181,7 +224,8 @@ func (t *textReport) cell(p *Probe) string {
 	return t.paint(sgr, pad(mark+clip(word, colActor-3), colActor))
 }
 
-// refusedBy names the layers of a row, once each.
+// refusedBy names the layers of a row, once each. An answer without a message, as
+// every HEAD's, adds nothing where another one names the layer.
 func (t *textReport) refusedBy(probes []*Probe) string {
 	var layers []string
 	for _, p := range probes {
@@ -189,6 +233,9 @@ func (t *textReport) refusedBy(probes []*Probe) string {
 		if s != "" && !strings.Contains(strings.Join(layers, "; "), s) {
 			layers = append(layers, s)
 		}
+	}
+	if len(layers) > 1 {
+		layers = slices.DeleteFunc(layers, func(s string) bool { return s == "not said" })
 	}
 	return t.paint(dim, clip(strings.Join(layers, "; "), width-2-colGroup-colLabel-colWant-2*colActor))
 }
@@ -236,12 +283,16 @@ func (t *textReport) reasons() {
 	t.list("left behind, delete by hand", t.Leftovers, most)
 	t.field("naive", t.Naive)
 	t.field("true", t.Truth)
-	sgr := map[Verdict]string{Proven: green, Broken: red, Inconclusive: yellow}[t.Verdict]
-	verdict := string(t.Verdict)
+	verdict := t.verdict()
 	if t.Target.Note != "" {
 		verdict += "  (" + t.Target.Note + ")"
 	}
-	t.line("  " + pad("verdict", 10) + t.paint(bold+";"+sgr, verdict))
+	t.line("  " + pad("verdict", 10) + verdict)
+}
+
+func (t *textReport) verdict() string {
+	sgr := map[Verdict]string{Proven: green, Broken: red, Inconclusive: yellow}[t.Verdict]
+	return t.paint(bold+";"+sgr, string(t.Verdict))
 }
 
 func (t *textReport) list(title string, items []string, most int) {

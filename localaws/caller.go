@@ -257,18 +257,17 @@ func (s *state) principalID(arn string) (string, bool) {
 		return arn, known && isUniqueID(arn)
 	}
 	kind, rest, _ := strings.Cut(parts[5], "/")
-	name := strings.ToLower(rest[strings.LastIndexByte(rest, '/')+1:])
 	switch {
 	case parts[2] == "iam" && parts[5] == "root":
 		return arn, true
 	case parts[4] != s.Account:
 		return "", false
 	case parts[2] == "iam" && kind == "role":
-		if r := s.Roles[name]; r != nil && s.roleARN(r) == arn {
+		if r := s.roleByARN(arn); r != nil {
 			return r.ID, true
 		}
 	case parts[2] == "iam" && kind == "user":
-		if u := s.Users[name]; u != nil && s.userARN(u) == arn {
+		if u := s.userByARN(arn); u != nil {
 			return u.ID, true
 		}
 	case parts[2] == "sts" && kind == "assumed-role":

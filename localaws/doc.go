@@ -14,6 +14,20 @@
 // only the owner can read. Nor is it a service to put on a network: it speaks
 // plain HTTP and belongs on loopback.
 //
+// STS has AssumeRole, AssumeRoleWithWebIdentity and GetCallerIdentity. IAM has
+// the calls on OIDC providers, roles, users, access keys, groups, inline and
+// managed policies, permissions boundaries and tags, and
+// GetAccountAuthorizationDetails; stsOperations and iamOperations name them
+// all. Any other call gets InvalidAction, as at AWS. There are no credentials
+// of the account's root user.
+//
+// Sessions are kept nowhere: a session token is the session, sealed under the
+// state folder's key, and is good until the time written in it, by the clock of
+// Config.Now. A clock that is set back by some time therefore lengthens the
+// sessions that exist by as much and does no other harm; one that is set
+// forward ends them early. Tokens of issuers are held to five minutes either
+// way, as AWS does.
+//
 // One deviation from AWS is deliberate: an OIDC provider may be registered for
 // http://127.0.0.1:PORT, http://localhost:PORT and http://[::1]:PORT, where AWS
 // takes https without a port only.

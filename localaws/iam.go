@@ -32,7 +32,7 @@ func mergeOperations(tables ...map[string]operation) map[string]operation {
 func (c *call) authorize(action, resource string) *apiError {
 	context := c.caller.context.Clone()
 	context.Set("aws:ResourceAccount", c.state.Account)
-	c.setIAMContext(context)
+	c.setIAMContext(context, resource)
 	d := policy.Evaluate(&policy.Request{Principal: c.caller.principal, Action: action, Resource: resource,
 		ResourceAccount: c.state.Account, Context: context}, &c.caller.policies)
 	if !d.Allowed {
@@ -42,29 +42,31 @@ func (c *call) authorize(action, resource string) *apiError {
 }
 
 // setIAMContext sets the condition keys of IAM's actions: the tags and the
-// boundary of what is acted on, and what is passed along.
-func (c *call) setIAMContext(context *policy.Context) {
-	if e := c.target(); e != nil {
-		setTags(context, "aws:ResourceTag/", e.Tags)
-		setTags(context, "iam:ResourceTag/", e.Tags)
-		if e.Boundary != "" {
-			context.Set("iam:PermissionsBoundary", e.Boundary)
-		}
+// boundary of what is acted on, and what is passed along. A parameter counts
+// for the actions that read it alone: else a caller could add one that the
+// action ignores, to make a condition true.
+func (c *call) setIAMContext(context *policy.Context, resource string) {
+	tags, boundary := c.state.tagsAndBoundary(resource)
+	setTags(context, "aws:ResourceTag/", tags)
+	setTags(context, "iam:ResourceTag/", tags)
+	creates := strings.HasPrefix(c.action, "Create")
+	if creates || strings.HasPrefix(c.action, "Put") && strings.HasSuffix(c.action, "PermissionsBoundary") {
+		boundary = c.params["PermissionsBoundary"]
 	}
-	if boundary := c.params["PermissionsBoundary"]; boundary != "" {
+	if boundary != "" {
 		context.Set("iam:PermissionsBoundary", boundary)
 	}
-	if arn := c.params["PolicyArn"]; arn != "" {
-		context.Set("iam:PolicyARN", arn)
-		if p := c.state.Policies[arn]; p != nil {
-			setTags(context, "aws:ResourceTag/", p.Tags)
-			setTags(context, "iam:ResourceTag/", p.Tags)
-		}
+	if strings.HasPrefix(c.action, "Attach") || strings.HasPrefix(c.action, "Detach") {
+		context.Set("iam:PolicyARN", c.params["PolicyArn"])
 	}
-	keys, _ := c.params.list("TagKeys")
-	if tags, e := c.params.tags("Tags"); e == nil {
-		setTags(context, "aws:RequestTag/", tags)
-		for _, t := range tags {
+	var keys []string
+	if strings.HasPrefix(c.action, "Untag") {
+		keys, _ = c.params.list("TagKeys") // the action refuses what is malformed
+	}
+	if creates || strings.HasPrefix(c.action, "Tag") {
+		passed, _ := c.params.tags("Tags")
+		setTags(context, "aws:RequestTag/", passed)
+		for _, t := range passed {
 			keys = append(keys, t.Key)
 		}
 	}
@@ -73,15 +75,21 @@ func (c *call) setIAMContext(context *policy.Context) {
 	}
 }
 
-// target is the role or user that a request names, or nil.
-func (c *call) target() *entity {
-	if r := c.role(); r != nil {
-		return &r.entity
+// tagsAndBoundary are those of the role, user, policy or provider of that ARN.
+func (s *state) tagsAndBoundary(arn string) (tags []tag, boundary string) {
+	if r := s.roleByARN(arn); r != nil {
+		return r.Tags, r.Boundary
 	}
-	if u := c.user(); u != nil {
-		return &u.entity
+	if u := s.userByARN(arn); u != nil {
+		return u.Tags, u.Boundary
 	}
-	return nil
+	if p := s.Policies[arn]; p != nil {
+		return p.Tags, ""
+	}
+	if p := s.providerByARN(arn); p != nil {
+		return p.Tags, ""
+	}
+	return nil, ""
 }
 
 func noSuchEntity(format string, args ...any) *apiError {
@@ -191,7 +199,7 @@ func (c *call) newEntity(nameParam, prefix string, maxName int) (entity, *apiErr
 	if e := v.refusal(); e != nil {
 		return entity{}, e
 	}
-	n := entity{Name: c.params[nameParam], Path: c.newPath(), ID: newID(prefix), Created: c.server.now().UTC()}
+	n := entity{Name: c.params[nameParam], Path: c.newPath(), ID: newID(prefix), Created: c.now.UTC()}
 	tags, e := c.params.tags("Tags")
 	if e == nil {
 		e = checkTags(tags, "tags")

@@ -92,9 +92,6 @@ func (c *call) putInlinePolicy(k entityKind, on *entity) (any, *apiError) {
 		return nil, e
 	}
 	document := c.params["PolicyDocument"]
-	if e := checkDocument(document, policy.IdentityPolicy); e != nil {
-		return nil, e
-	}
 	size := documentSize(document)
 	for other, text := range on.Inline {
 		if other != name {
@@ -103,6 +100,9 @@ func (c *call) putInlinePolicy(k entityKind, on *entity) (any, *apiError) {
 	}
 	if size > k.quota {
 		return nil, limitExceeded(k.quotaKey, k.quota)
+	}
+	if e := checkDocument(document, policy.IdentityPolicy); e != nil {
+		return nil, e
 	}
 	if on.Inline == nil {
 		on.Inline = map[string]string{}

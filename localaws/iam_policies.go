@@ -175,7 +175,7 @@ func (c *call) createPolicy() (any, *apiError) {
 	if e != nil {
 		return nil, e
 	}
-	now := c.server.now().UTC()
+	now := c.now.UTC()
 	p := &managedPolicy{Name: c.params["PolicyName"], Path: c.newPath(), ID: newID("ANPA"), Description: c.params["Description"],
 		Created: now, Updated: now, Default: 1, Latest: 1, Versions: []policyVersion{{1, document, now}}, Tags: tags}
 	for _, other := range c.state.Policies {
@@ -255,7 +255,7 @@ func (c *call) createPolicyVersion() (any, *apiError) {
 		return nil, limitExceeded("VersionsPerPolicy", maxPolicyVersions)
 	}
 	p.Latest++
-	v := policyVersion{p.Latest, document, c.server.now().UTC()}
+	v := policyVersion{p.Latest, document, c.now.UTC()}
 	p.Versions = append(p.Versions, v)
 	if c.params["SetAsDefault"] == "true" {
 		p.Default, p.Updated = v.Number, v.Created
@@ -337,7 +337,7 @@ func (c *call) setDefaultPolicyVersion() (any, *apiError) {
 	if e != nil {
 		return nil, e
 	}
-	p.Default, p.Updated = p.Versions[i].Number, c.server.now().UTC()
+	p.Default, p.Updated = p.Versions[i].Number, c.now.UTC()
 	return nil, nil
 }
 

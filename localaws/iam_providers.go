@@ -45,7 +45,7 @@ func checkProviderURL(text string) *apiError {
 }
 
 func (c *call) createProvider() (any, *apiError) {
-	p := &provider{URL: c.params["Url"], Created: c.server.now().UTC()}
+	p := &provider{URL: c.params["Url"], Created: c.now.UTC()}
 	var v violations
 	v.text(c.params, "Url", true, 1, 255, nil)
 	e := v.refusal()
@@ -111,23 +111,13 @@ func (c *call) thumbprints() ([]string, *apiError) {
 	return prints, v.refusal()
 }
 
-// provider is the provider that the request names by its ARN, or nil.
-func (c *call) provider() *provider {
-	arn := c.params["OpenIDConnectProviderArn"]
-	name, ok := strings.CutPrefix(arn, c.state.arn("oidc-provider", "/", ""))
-	if !ok {
-		return nil
-	}
-	return c.state.Providers[name]
-}
-
 func (c *call) mustProvider() (*provider, *apiError) {
 	var v violations
 	v.text(c.params, "OpenIDConnectProviderArn", true, 20, 2048, nil)
 	if e := v.refusal(); e != nil {
 		return nil, e
 	}
-	if p := c.provider(); p != nil {
+	if p := c.state.providerByARN(c.params["OpenIDConnectProviderArn"]); p != nil {
 		return p, nil
 	}
 	return nil, noSuchEntity("OpenIDConnect Provider not found for arn %s", clip(c.params["OpenIDConnectProviderArn"]))

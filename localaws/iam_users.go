@@ -188,7 +188,7 @@ func (c *call) createAccessKey() (any, *apiError) {
 		return nil, limitExceeded("AccessKeysPerUser", maxAccessKeys)
 	}
 	id := newAccessKeyID("AKIA")
-	k := &accessKey{UserID: u.ID, Secret: newSecret(), Active: true, Created: c.server.now().UTC()}
+	k := &accessKey{UserID: u.ID, Secret: newSecret(), Active: true, Created: c.now.UTC()}
 	c.state.Keys[id] = k
 	x := keyXML(u, id, k)
 	x.SecretAccessKey = k.Secret

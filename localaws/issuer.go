@@ -32,6 +32,7 @@ const (
 // issuers fetches and keeps the public keys of the registered issuers.
 type issuers struct {
 	client http.Client
+	own    *http.Transport       // nil where the client was given to us
 	mu     sync.Mutex            // guards byURL
 	byURL  map[string]*keySource // only of registered issuers, so it stays small
 }
@@ -50,10 +51,19 @@ func newIssuers(client *http.Client) *issuers {
 	i := &issuers{byURL: map[string]*keySource{}}
 	if client != nil {
 		i.client = *client
+	} else {
+		i.own = http.DefaultTransport.(*http.Transport).Clone()
+		i.client.Transport = i.own
 	}
 	// A redirect could lead from a trusted issuer to anywhere.
 	i.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return i
+}
+
+func (i *issuers) close() {
+	if i.own != nil {
+		i.own.CloseIdleConnections()
+	}
 }
 
 // key returns the issuer's public key for a token.

@@ -101,7 +101,7 @@ func (c *s3Call) serve() *apiError {
 		return wrongRegion(sig, region)
 	}
 	if c.who, e = c.b.server.callerFor(sig, c.r); e != nil {
-		return e
+		return (&sigV4{service: "s3"}).lookupRefusal(e) // a key deleted this moment
 	}
 	if e := c.parseQuery(); e != nil {
 		return e

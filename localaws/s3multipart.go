@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
-	"sort"
 	"strconv"
 	"strings"
 )
@@ -277,13 +275,15 @@ func (c *s3Call) chooseParts(u *upload, body completeRequest) ([]*part, *apiErro
 	if len(body.Part) == 0 {
 		return nil, malformedXML()
 	}
+	for i := range body.Part[1:] {
+		if body.Part[i+1].PartNumber <= body.Part[i].PartNumber {
+			return nil, refuse(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number.")
+		}
+	}
 	c.b.mu.RLock()
 	defer c.b.mu.RUnlock()
 	var parts []*part
 	for i, asked := range body.Part {
-		if i > 0 && asked.PartNumber <= body.Part[i-1].PartNumber {
-			return nil, refuse(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number.")
-		}
 		p := u.parts[asked.PartNumber]
 		if p == nil || strings.Trim(asked.ETag, `"`) != p.ETag {
 			return nil, invalidPart()
@@ -375,6 +375,9 @@ func (c *s3Call) openParts(u *upload, parts []*part) (files []*os.File, err erro
 		return nil, noSuchUpload()
 	}
 	for _, p := range parts {
+		if u.parts[p.Number] != p {
+			return files, invalidPart() // uploaded again meanwhile
+		}
 		f, err := os.Open(filepath.Join(c.bkt.dir, "data", p.Data))
 		if err != nil {
 			return files, fmt.Errorf("opening part %d of an upload: %w", p.Number, err)
@@ -396,250 +399,4 @@ func (c *s3Call) abortUpload() *apiError {
 		return e
 	}
 	return c.writeStatus(http.StatusNoContent)
-}
-
-type listPartsResult struct {
-	XMLName              xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListPartsResult"`
-	Bucket               string
-	Key                  xmlKey
-	UploadId             string
-	PartNumberMarker     int
-	NextPartNumberMarker int
-	MaxParts             int
-	IsTruncated          bool
-	Part                 []partEntry
-	Initiator            owner
-	Owner                owner
-	StorageClass         string
-	ChecksumAlgorithm    string `xml:",omitempty"`
-	ChecksumType         string `xml:",omitempty"`
-}
-
-type partEntry struct {
-	PartNumber   int
-	LastModified string `xml:",omitempty"`
-	ETag         string `xml:",omitempty"`
-	Size         int64
-	xmlChecksum
-}
-
-func (c *s3Call) listParts() *apiError {
-	if e := c.mayObject("s3:ListMultipartUploadParts", c.key, nil); e != nil {
-		return e
-	}
-	limit, e := c.number("max-parts", 1000, 0, 1000)
-	if e != nil {
-		return e
-	}
-	marker, e := c.number("part-number-marker", 0, 0, 1<<31-1)
-	if e != nil {
-		return e
-	}
-	u, e := c.findUpload()
-	if e != nil {
-		return e
-	}
-	r := listPartsResult{Bucket: c.name, Key: c.xmlKey(c.key), UploadId: u.ID, PartNumberMarker: marker, MaxParts: limit, Initiator: c.b.owner(),
-		Owner: c.b.owner(), StorageClass: "STANDARD", ChecksumAlgorithm: strings.ToUpper(u.Algorithm), ChecksumType: u.Type}
-	for _, p := range c.b.partsOf(u) {
-		if p.Number <= marker {
-			continue
-		}
-		if len(r.Part) == limit {
-			r.IsTruncated = true
-			break
-		}
-		r.Part = append(r.Part, partEntry{PartNumber: p.Number, LastModified: s3Time(p.Modified), ETag: quoted(p.ETag), Size: p.Size, xmlChecksum: partChecksum(p)})
-		r.NextPartNumberMarker = p.Number
-	}
-	return c.writeXML(r)
-}
-
-func (b *s3) partsOf(u *upload) []*part {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	var parts []*part
-	for _, p := range u.parts {
-		parts = append(parts, p)
-	}
-	sort.Slice(parts, func(i, j int) bool { return parts[i].Number < parts[j].Number })
-	return parts
-}
-
-type listUploadsResult struct {
-	XMLName            xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListMultipartUploadsResult"`
-	Bucket             string
-	KeyMarker          xmlKey
-	UploadIdMarker     string
-	NextKeyMarker      *xmlKey
-	NextUploadIdMarker string `xml:",omitempty"`
-	Prefix             xmlKey
-	Delimiter          *xmlKey
-	EncodingType       string `xml:",omitempty"`
-	MaxUploads         int
-	IsTruncated        bool
-	Upload             []uploadEntry
-	CommonPrefixes     []prefixEntry
-}
-
-type uploadEntry struct {
-	Key               xmlKey
-	UploadId          string
-	Initiator         owner
-	Owner             owner
-	StorageClass      string
-	Initiated         string
-	ChecksumAlgorithm string `xml:",omitempty"`
-	ChecksumType      string `xml:",omitempty"`
-}
-
-// listUploads has no s3:prefix to be authorised by: who may list uploads sees
-// those of every prefix.
-func (c *s3Call) listUploads() *apiError {
-	if e := c.mayBucket("s3:ListBucketMultipartUploads", nil); e != nil {
-		return e
-	}
-	limit, e := c.number("max-uploads", 1000, 0, 1000)
-	if e != nil {
-		return e
-	}
-	r := listUploadsResult{Bucket: c.name, KeyMarker: c.xmlKey(c.query["key-marker"]), UploadIdMarker: c.query["upload-id-marker"], Prefix: c.xmlKey(c.query["prefix"]),
-		Delimiter: c.sentKey("delimiter"), EncodingType: c.query["encoding-type"], MaxUploads: limit}
-	var prefixes []string
-	for _, u := range c.b.uploadsOf(c.bkt) {
-		key, prefix := u.Object.Key, c.query["prefix"]
-		if !strings.HasPrefix(key, prefix) || !c.afterMarker(u) {
-			continue
-		}
-		common, rolled := commonPrefix(key, prefix, c.query["delimiter"])
-		if rolled && slices.Contains(prefixes, common) {
-			continue
-		}
-		if len(r.Upload)+len(prefixes) == limit {
-			r.IsTruncated = limit > 0
-			break
-		}
-		next := c.xmlKey(key)
-		r.NextKeyMarker, r.NextUploadIdMarker = &next, u.ID
-		if rolled {
-			prefixes = append(prefixes, common)
-			continue
-		}
-		r.Upload = append(r.Upload, uploadEntry{Key: c.xmlKey(key), UploadId: u.ID, Initiator: c.b.owner(), Owner: c.b.owner(), StorageClass: "STANDARD",
-			Initiated: s3Time(u.Initiated), ChecksumAlgorithm: strings.ToUpper(u.Algorithm), ChecksumType: u.Type})
-	}
-	r.CommonPrefixes = c.prefixEntries(prefixes)
-	return c.writeXML(r)
-}
-
-// afterMarker reports whether an upload comes after key-marker and
-// upload-id-marker. A marker inside a common prefix is past all of it.
-func (c *s3Call) afterMarker(u *upload) bool {
-	marker := c.query["key-marker"]
-	if p, ok := commonPrefix(marker, c.query["prefix"], c.query["delimiter"]); ok && strings.HasPrefix(u.Object.Key, p) {
-		return false
-	}
-	id := c.query["upload-id-marker"]
-	return u.Object.Key > marker || u.Object.Key == marker && id != "" && u.ID > id
-}
-
-func (b *s3) uploadsOf(bkt *bucket) []*upload {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	var uploads []*upload
-	for _, u := range bkt.uploads {
-		uploads = append(uploads, u)
-	}
-	sort.Slice(uploads, func(i, j int) bool {
-		a, b := uploads[i], uploads[j]
-		return a.Object.Key < b.Object.Key || a.Object.Key == b.Object.Key && a.ID < b.ID
-	})
-	return uploads
-}
-
-type attributesResult struct {
-	XMLName      xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ GetObjectAttributesResponse"`
-	ETag         string   `xml:",omitempty"`
-	Checksum     *xmlChecksum
-	ObjectParts  *objectParts
-	StorageClass string `xml:",omitempty"`
-	ObjectSize   *int64
-}
-
-type objectParts struct {
-	PartsCount           int
-	PartNumberMarker     int
-	NextPartNumberMarker int
-	MaxParts             int
-	IsTruncated          bool
-	Part                 []partEntry
-}
-
-func (c *s3Call) getAttributes() *apiError {
-	o, e := c.existing("GetObject", "GetObjectAttributes")
-	if e != nil {
-		return e
-	}
-	var r attributesResult
-	for name := range strings.SplitSeq(c.r.Header.Get("X-Amz-Object-Attributes"), ",") {
-		switch strings.TrimSpace(name) {
-		case "ETag":
-			r.ETag = o.ETag // without quotes, in this answer alone
-		case "Checksum":
-			if o.Checksum.Algorithm != "" {
-				x := o.Checksum.xml()
-				r.Checksum = &x
-			}
-		case "ObjectParts":
-			if r.ObjectParts, e = c.partsPage(o); e != nil {
-				return e
-			}
-		case "StorageClass":
-			r.StorageClass = "STANDARD"
-		case "ObjectSize":
-			r.ObjectSize = &o.Size
-		default:
-			return invalidArgument("Invalid attribute name specified.")
-		}
-	}
-	c.w.Header().Set("Last-Modified", o.Modified.UTC().Format(http.TimeFormat))
-	return c.writeXML(r)
-}
-
-// partsPage is a page of the parts that an object was made of, nil for one
-// that was put whole.
-func (c *s3Call) partsPage(o *s3Object) (*objectParts, *apiError) {
-	limit, e := headerNumber(c.r.Header, "X-Amz-Max-Parts", 1000)
-	if e != nil {
-		return nil, e
-	}
-	marker, e := headerNumber(c.r.Header, "X-Amz-Part-Number-Marker", 0)
-	if e != nil || len(o.Parts) == 0 {
-		return nil, e
-	}
-	page := &objectParts{PartsCount: len(o.Parts), PartNumberMarker: marker, MaxParts: min(limit, 1000)}
-	for _, p := range o.Parts {
-		if p.Number <= marker {
-			continue
-		}
-		if len(page.Part) == page.MaxParts {
-			page.IsTruncated = true
-			break
-		}
-		page.NextPartNumberMarker = p.Number
-		page.Part = append(page.Part, partEntry{PartNumber: p.Number, Size: p.Size, xmlChecksum: partChecksum(&p)})
-	}
-	return page, nil
-}
-
-func headerNumber(h http.Header, name string, otherwise int) (int, *apiError) {
-	text := h.Get(name)
-	if text == "" {
-		return otherwise, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return 0, invalidArgument("%s is %q, want a whole number", strings.ToLower(name), text)
-	}
-	return n, nil
 }

@@ -251,7 +251,7 @@ func (c *s3Call) objectHeaders(o *s3Object) *apiError {
 		h.Set(name, v)
 	}
 	for name, v := range o.Meta {
-		h.Set("X-Amz-Meta-"+name, v)
+		h["x-amz-meta-"+name] = []string{v} // in lower case as S3 has it: the CLI shows the name as it comes
 	}
 	h.Set("ETag", quoted(o.ETag))
 	h.Set("Last-Modified", o.Modified.UTC().Format(http.TimeFormat))

@@ -105,6 +105,9 @@ func (b *s3) principalExists(arn string) bool {
 // bindPrincipals gives the document as it is stored.
 func (c *s3Call) bindPrincipals(doc *policy.Document) (json.RawMessage, *apiError) {
 	bound := mapPrincipals(doc, func(arn string) string {
+		if isAccountID(arn) {
+			return "arn:aws:iam::" + arn + ":root" // which is how S3 shows it
+		}
 		if id, ok := c.b.server.principalID(arn); ok {
 			return id
 		}

@@ -103,7 +103,10 @@ func (s *Server) AdminCredentials() (accessKeyID, secret string) {
 }
 
 // Close releases the state folder. Requests must have ended.
-func (s *Server) Close() error { return errors.Join(s.s3.close(), s.state.close()) }
+func (s *Server) Close() error {
+	s.issuers.close()
+	return errors.Join(s.s3.close(), s.state.close())
+}
 
 func (s *Server) now() time.Time { return s.config.Now() }
 
@@ -116,7 +119,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	requestID := newRequestID()
 	w.Header().Set("X-Amzn-Requestid", requestID)
-	c := &call{server: s, request: r}
+	c := &call{server: s, request: r, now: s.now()}
 	result, e := c.serve()
 	if e == nil {
 		if err := writeReply(w, c.namespace, c.action, requestID, result); err == nil {
@@ -140,8 +143,9 @@ func newRequestID() string {
 type call struct {
 	server    *Server
 	request   *http.Request
-	namespace string // of the reply
-	action    string // "" until it is known to be one
+	now       time.Time // one reading for all of the call
+	namespace string    // of the reply
+	action    string    // "" until it is known to be one
 	params    params
 	sig       signature
 	state     *snapshot // what the call sees; for a writing call the copy it changes
@@ -201,7 +205,7 @@ type operation struct {
 }
 
 func (c *call) authenticate(service string) *apiError {
-	sig, e := verifySigV4(c.request, service, c.server.now(), c.server.lookupKey)
+	sig, e := verifySigV4(c.request, service, c.now, c.server.lookupKey)
 	if e != nil {
 		return e
 	}

@@ -27,6 +27,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
@@ -48,18 +49,28 @@ type account struct {
 	server *Server
 	url    string
 	offset atomic.Int64 // of the clock, in nanoseconds
+	frozen atomic.Pointer[time.Time]
+	client *http.Client // of the server, for issuers
 	issuer *issuerSite
+	stop   func()
 }
 
-func (a *account) now() time.Time { return time.Now().Add(time.Duration(a.offset.Load())) }
+func (a *account) now() time.Time {
+	if at := a.frozen.Load(); at != nil {
+		return *at
+	}
+	return time.Now().Add(time.Duration(a.offset.Load()))
+}
 
 func (a *account) config() Config {
-	return Config{Dir: a.dir, Account: testAccount, Region: testRegion, Now: a.now}
+	return Config{Dir: a.dir, Account: testAccount, Region: testRegion, Now: a.now, HTTPClient: a.client}
 }
 
-func newAccount(t *testing.T) *account {
+func newAccount(t *testing.T) *account { return newAccountWith(t, nil) }
+
+func newAccountWith(t *testing.T, client *http.Client) *account {
 	t.Helper()
-	a := &account{t: t, dir: t.TempDir()}
+	a := &account{t: t, dir: t.TempDir(), client: client}
 	if err := Create(a.config()); err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +87,13 @@ func (a *account) open() {
 	a.server = s
 	site := httptest.NewServer(s)
 	a.url = site.URL
-	a.t.Cleanup(func() {
+	a.stop = sync.OnceFunc(func() {
 		site.Close()
 		if err := s.Close(); err != nil {
 			a.t.Error(err)
 		}
 	})
+	a.t.Cleanup(a.stop)
 }
 
 func (a *account) sdk(id, secret, token string) aws.Config {
@@ -132,11 +144,11 @@ func (i *issuerSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
-	case i.redirect:
-		http.Redirect(w, r, "/elsewhere", http.StatusFound)
+	case i.redirect && r.URL.Path == "/jwks":
+		http.Redirect(w, r, "/moved", http.StatusFound)
 	case r.URL.Path == "/.well-known/openid-configuration":
 		json.NewEncoder(w).Encode(i.discovery)
-	case r.URL.Path == "/jwks":
+	case r.URL.Path == "/jwks" || r.URL.Path == "/moved":
 		i.fetches++
 		json.NewEncoder(w).Encode(map[string]any{"keys": i.keys})
 	default:
@@ -448,5 +460,57 @@ func TestGetCallerIdentity(t *testing.T) {
 	}
 	if *got.Account != testAccount || *got.Arn != "arn:aws:iam::"+testAccount+":user/admin" || !strings.HasPrefix(*got.UserId, "AIDA") {
 		t.Errorf("got %s %s %s", *got.Account, *got.Arn, *got.UserId)
+	}
+}
+
+func (a *account) putRolePolicy(name, document string) {
+	a.t.Helper()
+	_, err := a.iam().PutRolePolicy(context.Background(), &iam.PutRolePolicyInput{RoleName: aws.String(roleName), PolicyName: &name, PolicyDocument: &document})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func iamTags(pairs ...string) []iamtypes.Tag {
+	var tags []iamtypes.Tag
+	for i := 0; i < len(pairs); i += 2 {
+		tags = append(tags, iamtypes.Tag{Key: &pairs[i], Value: &pairs[i+1]})
+	}
+	return tags
+}
+
+func unescape(t *testing.T, text string) string {
+	t.Helper()
+	out, err := url.PathUnescape(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestPresigned calls STS with a signature in the query, as EKS and others do
+// to prove who they are.
+func TestPresigned(t *testing.T) {
+	a := newAccount(t)
+	a.federate()
+	for name, cfg := range map[string]aws.Config{"user": a.adminSDK(), "session": a.sessionSDK(a.mustAssume(a.token(nil)))} {
+		t.Run(name, func(t *testing.T) {
+			who := must[aws.Credentials](t)(cfg.Credentials.Retrieve(t.Context()))
+			r, _ := http.NewRequest(http.MethodGet, a.url+"/?X-Amz-Expires=60&"+callerIdentity, nil)
+			signedURL, _, err := v4.NewSigner().PresignHTTP(t.Context(), who, r, hexSHA256(nil), "sts", testRegion, a.now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			get := func(url string) reply {
+				r, _ := http.NewRequest(http.MethodGet, url, nil)
+				return a.send(r)
+			}
+			if got := get(signedURL); got.status != 200 {
+				t.Errorf("want 200, got %+v", got)
+			}
+			if got := get(strings.Replace(signedURL, "GetCallerIdentity", "AssumeRole", 1)); got.status != 403 || got.code != "SignatureDoesNotMatch" {
+				t.Errorf("another action: want 403 SignatureDoesNotMatch, got %+v", got)
+			}
+		})
 	}
 }

@@ -149,6 +149,22 @@ func (s *state) roleByARN(arn string) *role {
 	return r
 }
 
+func (s *state) userByARN(arn string) *user {
+	u := s.Users[strings.ToLower(arn[strings.LastIndexByte(arn, '/')+1:])]
+	if u == nil || s.userARN(u) != arn {
+		return nil
+	}
+	return u
+}
+
+func (s *state) providerByARN(arn string) *provider {
+	name, ok := strings.CutPrefix(arn, s.arn("oidc-provider", "/", ""))
+	if !ok {
+		return nil
+	}
+	return s.Providers[name]
+}
+
 func (s *state) roleByID(id string) *role {
 	for _, r := range s.Roles {
 		if r.ID == id {

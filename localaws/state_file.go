@@ -66,7 +66,13 @@ func (s *stateStore) update(fn func(*snapshot) *apiError) (*apiError, error) {
 	return nil, nil
 }
 
-func (s *stateStore) close() error { return s.lock.Close() }
+func (s *stateStore) close() error { return unlock(s.lock) }
+
+// unlock gives the folder up. Closing alone would not be enough: a child that
+// is just being started holds a copy of the descriptor until it runs its program.
+func unlock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
 
 // lockFolder takes the folder for this process; the lock goes with the process.
 func lockFolder(dir string) (*os.File, error) {
@@ -93,7 +99,7 @@ func createState(dir string, st *state) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer unlock(lock)
 	if _, err := os.Lstat(filepath.Join(dir, stateName)); err == nil {
 		return fmt.Errorf("creating state in %q: %s exists already", dir, stateName)
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -114,8 +120,7 @@ func openState(dir string) (*stateStore, error) {
 	}
 	st, err := readState(dir)
 	if err != nil {
-		lock.Close()
-		return nil, err
+		return nil, errors.Join(err, unlock(lock))
 	}
 	s := &stateStore{dir: dir, lock: lock}
 	s.current.Store(&snapshot{state: st})
@@ -165,6 +170,9 @@ func (s *state) check() error {
 	if !isAccountID(s.Account) {
 		return fmt.Errorf("account: want twelve digits, got %q", s.Account)
 	}
+	if err := s.checkNames(); err != nil {
+		return err
+	}
 	if s.Keys[s.AdminKey] == nil && s.AdminKey != "" {
 		return fmt.Errorf("admin key %s: no such access key", s.AdminKey)
 	}
@@ -175,9 +183,6 @@ func (s *state) check() error {
 	}
 	check := &snapshot{state: s}
 	for name, r := range s.Roles {
-		if r == nil || strings.ToLower(r.Name) != name {
-			return fmt.Errorf("role %q: kept under another name", name)
-		}
 		if _, err := check.compile(name, r.Trust); err != nil {
 			return fmt.Errorf("role %q: trust policy: %w", name, err)
 		}
@@ -186,33 +191,46 @@ func (s *state) check() error {
 		}
 	}
 	for name, u := range s.Users {
-		if u == nil || strings.ToLower(u.Name) != name {
-			return fmt.Errorf("user %q: kept under another name", name)
-		}
 		if _, err := check.policiesOf(&u.entity, "user "+name); err != nil {
 			return fmt.Errorf("user %q: %w", name, err)
 		}
 	}
-	return s.checkRest(check)
-}
-
-func (s *state) checkRest(check *snapshot) error {
 	for name, g := range s.Groups {
-		if g == nil || strings.ToLower(g.Name) != name {
-			return fmt.Errorf("group %q: kept under another name", name)
-		}
 		if _, err := check.policiesOf(&g.entity, "group "+name); err != nil {
 			return fmt.Errorf("group %q: %w", name, err)
 		}
 	}
+	return nil
+}
+
+// checkNames holds that each thing is there and kept under its own name.
+func (s *state) checkNames() error {
+	wrong := func(kind, name string) error {
+		return fmt.Errorf("%s %q: empty, or kept under another name", kind, name)
+	}
+	for name, r := range s.Roles {
+		if r == nil || strings.ToLower(r.Name) != name {
+			return wrong("role", name)
+		}
+	}
+	for name, u := range s.Users {
+		if u == nil || strings.ToLower(u.Name) != name {
+			return wrong("user", name)
+		}
+	}
+	for name, g := range s.Groups {
+		if g == nil || strings.ToLower(g.Name) != name {
+			return wrong("group", name)
+		}
+	}
 	for arn, p := range s.Policies {
 		if p == nil || s.policyARN(p) != arn || p.version(p.Default) == nil {
-			return fmt.Errorf("policy %q: kept under another ARN, or without its default version", arn)
+			return wrong("policy", arn)
 		}
 	}
 	for name, p := range s.Providers {
 		if p == nil || providerName(p.URL) != name {
-			return fmt.Errorf("OIDC provider %q: kept under another URL", name)
+			return wrong("OIDC provider", name)
 		}
 	}
 	return nil

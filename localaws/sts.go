@@ -236,9 +236,8 @@ func (a *assumption) checkPackedSize() (int, *apiError) {
 
 // issue makes the session's credentials.
 func (c *call) issue(a *assumption) (xmlCredentials, xmlAssumedRole, *apiError) {
-	now := c.server.now()
 	id, v := newAccessKeyID("ASIA"), a.session
-	v.Secret, v.RoleID, v.Issued = newSecret(), a.role.ID, now.Unix()
+	v.Secret, v.RoleID, v.Issued = newSecret(), a.role.ID, c.now.Unix()
 	v.Expires = v.Issued + int64(a.duration)
 	token, err := c.server.sealer.seal(id, &v)
 	if err != nil {

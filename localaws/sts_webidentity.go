@@ -93,14 +93,14 @@ func (c *call) identify(a *assumption, token *webToken) (*provider, *webIdentity
 	if p == nil || p.URL != iss || accountOf(a.roleARN) != c.state.Account {
 		return nil, nil, invalidIdentityToken("No OpenIDConnect provider found in your account for " + clip(iss))
 	}
-	id, e := token.claims.identity(c.server.now())
+	id, e := token.claims.identity(c.now)
 	if e != nil {
 		return nil, nil, e
 	}
 	if !slices.Contains(p.ClientIDs, id.audience) {
 		return nil, nil, invalidIdentityToken("The web identity token provided could not be validated: Incorrect token audience")
 	}
-	key, err := c.server.issuers.key(c.request.Context(), p.URL, token, c.server.now())
+	key, err := c.server.issuers.key(c.request.Context(), p.URL, token, c.now)
 	if err != nil {
 		c.server.config.Log.Warn("localaws: no verification key", "issuer", p.URL, "error", err)
 		return nil, nil, invalidIdentityToken("Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity documentation for requirements")
