@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +51,11 @@ and never makes a key or a database: see "agentkeys keygen" and "agentkeys init"
 
 func (p *program) runServe(ctx context.Context, c config.Config, acceptClock bool) (err error) {
 	log := newLog(p.stderr, c.LogFormat, c.LogLevel)
+	if !slices.ContainsFunc(p.environ, func(e string) bool { return strings.HasPrefix(e, "GOGC=") }) {
+		// The broker keeps little in memory and leaves much behind with each mint,
+		// so collecting half as often saves a fifth of its CPU for 4 MiB.
+		debug.SetGCPercent(200)
+	}
 	keys, err := loadKeys(c)
 	if err != nil {
 		return err
