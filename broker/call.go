@@ -67,6 +67,9 @@ func (b *Broker) finish(c *call, name string, took time.Duration, panicked any) 
 		}
 	}
 	b.metrics.observe(name, c.w.status, took)
+	if !b.Log.Enabled(c.ctx, slog.LevelInfo) {
+		return
+	}
 	attrs := append([]slog.Attr{
 		slog.String("request_id", c.requestID),
 		slog.String("method", c.r.Method),

@@ -37,6 +37,7 @@ func TestAssumeRoleWithWebIdentity(t *testing.T) {
 	if *who.UserId != *out.AssumedRoleUser.AssumedRoleId {
 		t.Errorf("want user id %s, got %s", *out.AssumedRoleUser.AssumedRoleId, *who.UserId)
 	}
+	//lint:ignore SA1019 clients of every age still read the deprecated member
 	if p := *out.PackedPolicySize; p < 20 || p > 35 {
 		t.Errorf("packed size: want about 26, got %d", p)
 	}

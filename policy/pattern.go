@@ -30,7 +30,6 @@ func (v verdict) not() verdict { return yes - v }
 // a variable is literal text.
 type pattern struct {
 	text  string   // as the document has it
-	parts []part   // without stars, where there is one segment only
 	segs  [][]part // what stands between the stars; one segment: no star
 	vars  []variable
 	plain bool // no wildcard and no variable: lit is all

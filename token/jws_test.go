@@ -28,7 +28,7 @@ func TestGoJoseVerifiesOurTokens(t *testing.T) {
 		raw string
 		key *Key
 	}{"session": {session, sessionKey}, "web identity": {web.Reveal(), oidcKey}} {
-		parsed, err := jose.ParseSigned(c.raw, []jose.SignatureAlgorithm{jose.ES256})
+		parsed, err := jose.ParseSignedCompact(c.raw, []jose.SignatureAlgorithm{jose.ES256})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -260,7 +260,7 @@ func TestTokenKindConfusion(t *testing.T) {
 		if err := json.Unmarshal(webs.config.Keys.JWKS(), &set); err != nil {
 			t.Fatal(err)
 		}
-		parsed, err := jose.ParseSigned(session, []jose.SignatureAlgorithm{jose.ES256})
+		parsed, err := jose.ParseSignedCompact(session, []jose.SignatureAlgorithm{jose.ES256})
 		if err != nil {
 			t.Fatal(err)
 		}
