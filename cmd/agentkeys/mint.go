@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -11,13 +13,14 @@ import (
 )
 
 func (p *program) mint() *cobra.Command {
-	var url, wallet string
+	var url, wallet, out string
 	var chainID int64
 	cmd := &cobra.Command{
 		Use:   "mint --broker URL --wallet FILE",
 		Short: "Sign in with a wallet and print a web identity token for AWS STS",
 		Long: `Signs in at a broker with the wallet in a file (see "agentkeys keygen --purpose wallet") and prints a web
-identity token, and nothing else, to standard output. The token is a credential for five minutes.`,
+identity token, and nothing else, to standard output. With --out it goes to a file of mode 0600, without a line end, as
+AWS_WEB_IDENTITY_TOKEN_FILE wants it. The token is a credential for five minutes.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if url == "" || wallet == "" {
@@ -39,14 +42,39 @@ identity token, and nothing else, to standard output. The token is a credential 
 			if err != nil {
 				return refusal(err)
 			}
+			if out != "" {
+				return writeToken(out, minted.JWT)
+			}
 			fmt.Fprintln(p.stdout, minted.JWT)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&url, "broker", "", "issuer URL of the broker")
 	cmd.Flags().StringVar(&wallet, "wallet", "", "file of the wallet's key")
+	cmd.Flags().StringVar(&out, "out", "", "file to write the token to, in the place of an earlier one")
 	cmd.Flags().Int64Var(&chainID, "chain-id", 1, "EIP-155 chain id to sign in for")
 	return cmd
+}
+
+// writeToken puts a token into a file in one step, so that an SDK that reads it
+// meanwhile finds the old one or the new one whole.
+func writeToken(path, jwt string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".token-") // of mode 0600
+	if err != nil {
+		return fmt.Errorf("writing the token: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("writing the token: %w", errors.Join(err, os.Remove(f.Name())))
+		}
+	}()
+	if _, err := f.WriteString(jwt); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
 }
 
 // refusal adds the broker's own advice to its refusal.
