@@ -7,8 +7,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"reflect"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"agentkeys/api"
@@ -40,9 +42,9 @@ func decodeNothing(c *call) error {
 	if c.r.ContentLength == 0 {
 		return nil
 	}
-	data, err := io.ReadAll(c.r.Body)
+	data, err := c.readAll()
 	if err != nil {
-		return bodyError(err)
+		return err
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil
@@ -57,6 +59,14 @@ func readBody(c *call) ([]byte, error) {
 	if err := checkType(c.r); err != nil {
 		return nil, err
 	}
+	return c.readAll()
+}
+
+// readAll reads the body within its own time, so that a body that never ends
+// does not take the time that the record needs.
+func (c *call) readAll() ([]byte, error) {
+	// A connection that knows no deadline is a test's; the server's own limit holds.
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	data, err := io.ReadAll(c.r.Body)
 	if err != nil {
 		return nil, bodyError(err)
@@ -79,6 +89,9 @@ func bodyError(err error) error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return api.Errorf(api.CodeBodyTooLarge, "want at most %d bytes", tooLarge.Limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return api.Errorf(api.CodeTimeout, "want the whole body within %v", bodyTimeout)
 	}
 	return api.Errorf(api.CodeBadRequest, "the body ended early")
 }
@@ -125,7 +138,12 @@ func checkMembers(data []byte, known map[string]bool) error {
 func describe(err error) string {
 	var wrongType *json.UnmarshalTypeError
 	if errors.As(err, &wrongType) {
-		return "member " + wrongType.Field + ": want a " + wrongType.Type.String() + ", got a " + wrongType.Value
+		want := "a string"
+		if wrongType.Type.Kind() != reflect.String {
+			want = "a whole number"
+		}
+		kind, _, _ := strings.Cut(wrongType.Value, " ") // behind the kind of a number stands the number
+		return "member " + wrongType.Field + ": want " + want + ", got " + kind
 	}
 	return "it is not valid JSON"
 }

@@ -90,7 +90,9 @@ func (b *Broker) Registry() *prometheus.Registry { return b.metrics.registry }
 const (
 	maxBody        = 16 << 10
 	maxHeader      = 16 << 10
-	requestTimeout = 10 * time.Second
+	bodyTimeout    = 5 * time.Second  // for a body to arrive
+	writeTimeout   = 10 * time.Second // for the database to take a record
+	requestTimeout = bodyTimeout + writeTimeout
 )
 
 // Server returns an http.Server for a handler of the broker with the limits
@@ -103,6 +105,8 @@ func Server(h http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      requestTimeout + 10*time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true, // OPTIONS * is answered like any path that is not there
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

@@ -97,6 +97,9 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 func (w *statusWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
@@ -155,16 +158,27 @@ func (b *Broker) source(r *http.Request) string {
 	if err != nil {
 		return "unknown"
 	}
-	addr := peer.Addr().Unmap()
+	addr := peer.Addr().Unmap().WithZone("")
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && b.trusted(addr); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		hop, err := parseHop(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break
 		}
-		addr = hop.Unmap().WithZone("")
+		addr = hop
 	}
 	return addr.String()
+}
+
+// parseHop reads an address with or without a port.
+func parseHop(hop string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(hop)
+	if err != nil {
+		var withPort netip.AddrPort
+		withPort, err = netip.ParseAddrPort(hop)
+		addr = withPort.Addr()
+	}
+	return addr.Unmap().WithZone(""), err
 }
 
 func (b *Broker) trusted(addr netip.Addr) bool {

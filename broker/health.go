@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"net/http"
-	"time"
 
 	"agentkeys/api"
 	"agentkeys/audit"
@@ -46,7 +45,7 @@ func (b *Broker) checkDatabase(c *call) api.Check {
 	check := b.newCheck("database")
 	err := b.Store.View(c.ctx, func(tx *sql.Tx) error {
 		var one int
-		return tx.QueryRowContext(c.ctx, "SELECT 1 FROM (SELECT count(*) FROM accounts)").Scan(&one)
+		return tx.QueryRowContext(c.ctx, "SELECT count(*) FROM (SELECT 1 FROM accounts LIMIT 1)").Scan(&one)
 	})
 	if err != nil && c.r.Context().Err() == nil {
 		b.recording.failed(c.now, err)
@@ -58,10 +57,13 @@ func (b *Broker) checkDatabase(c *call) api.Check {
 			b.Log.InfoContext(c.ctx, "the database takes records again", "request_id", c.requestID)
 		}
 	}
-	if reason, since := b.recording.state(); reason != "" {
+	reason, since := b.recording.state()
+	if !since.IsZero() {
+		check.Since = since.Unix()
+	}
+	if reason != "" {
 		c.note("database", reason)
-		check.Status, check.Since = api.StatusUnready, since.Unix()
-		check.Reason = "the last write failed; the log of the broker says why"
+		check.Status, check.Reason = api.StatusUnready, "the database failed when it was last needed; the log of the broker says why"
 	}
 	return check
 }
@@ -70,7 +72,7 @@ func (b *Broker) checkClock(c *call) api.Check {
 	check := b.newCheck("clock")
 	if err := b.clock.check(c.now); err != nil {
 		check.Status, check.Reason = api.StatusUnready, asAPI(err).Detail
-		check.Since = time.Unix(0, b.clock.latest.Load()).Unix()
+		check.Since = c.now.Unix() // by the clock that is wrong; there is no other
 	}
 	return check
 }

@@ -40,10 +40,15 @@ func TestBodiesAreStrict(t *testing.T) {
 		{"no type", good, "", 415, "unsupported_media_type"},
 		{"other charset", good, "application/json; charset=latin1", 415, "unsupported_media_type"},
 		{"too large", strings.Replace(good, "{", "{"+strings.Repeat(" ", 16<<10), 1), jsonType, 413, "body_too_large"},
+		{"a long number", strings.Replace(good, ":1}", ":"+strings.Repeat("7", 300)+"}", 1), jsonType, 400, "bad_request"},
 		{"deep", `{"address":` + strings.Repeat("[", 12000), jsonType, 400, "bad_request"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			send(t, k, "POST", api.PathWalletStart, tc.body, "Content-Type", tc.contentType).refused(t, tc.status, tc.code)
+			a := send(t, k, "POST", api.PathWalletStart, tc.body, "Content-Type", tc.contentType)
+			a.refused(t, tc.status, tc.code)
+			if strings.Contains(string(a.body), "7777") {
+				t.Errorf("the refusal echoes what was sent: %s", a.body)
+			}
 		})
 	}
 }
@@ -52,6 +57,8 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	k := agentkeystest.New(t)
 	send(t, k, "GET", "/nowhere", "").refused(t, 404, "not_found")
 	send(t, k, "GET", api.PathMetrics, "").refused(t, 404, "not_found")
+	send(t, k, "POST", "/"+api.PathMintOIDC, "").refused(t, 404, "not_found")
+	send(t, k, "GET", "/x/.."+api.PathHealth, "").refused(t, 404, "not_found")
 	a := send(t, k, "GET", api.PathMintOIDC, "")
 	a.refused(t, 405, "method_not_allowed")
 	if a.Header.Get("Allow") != "POST" {
@@ -105,6 +112,8 @@ func TestForwardedForIsBelievedFromTrustedProxiesOnly(t *testing.T) {
 		{"127.0.0.0/8", "203.0.113.9", "203.0.113.9"},
 		{"127.0.0.0/8", "198.51.100.1, 203.0.113.9", "203.0.113.9"},
 		{"127.0.0.0/8,203.0.113.0/24", "198.51.100.1, 203.0.113.9", "198.51.100.1"},
+		{"127.0.0.0/8", "203.0.113.9:5000", "203.0.113.9"},
+		{"127.0.0.0/8", "[2001:db8::7]:443", "2001:db8::7"},
 		{"127.0.0.0/8", "rubbish", "127.0.0.1"},
 		{"127.0.0.0/8", "203.0.113.9, rubbish", "127.0.0.1"},
 		{"127.0.0.0/8", "", "127.0.0.1"},
@@ -191,6 +200,9 @@ func TestPanicIsContained(t *testing.T) {
 	a.refused(t, 500, "internal")
 	if strings.Contains(string(a.body), "secret detail") {
 		t.Error("the answer tells of the inside")
+	}
+	if r := records(t, k)[0]; r.Outcome != "refused" || r.Reason != "internal" {
+		t.Errorf("recorded %+v", r)
 	}
 	if a := send(t, k, "GET", api.PathHealth, ""); a.StatusCode != 200 {
 		t.Errorf("afterwards: %d", a.StatusCode)

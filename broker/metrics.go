@@ -26,7 +26,7 @@ func newMetrics(s *store.Store) *metrics {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "agentkeys_http_request_duration_seconds",
-			Help:    "Time from the first byte of a request to the end of its answer.",
+			Help:    "Time from the end of a request's header to the end of its answer.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
 		}, []string{"route", "status"}),
 		mints: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -57,5 +57,6 @@ func (b *Broker) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+api.PathMetrics, promhttp.HandlerFor(b.metrics.registry, promhttp.HandlerOpts{}))
 	mux.Handle("GET "+api.PathHealth, b.adapt("admin"+api.PathHealth, (*Broker).serveHealth))
+	mux.Handle("/", b.adapt("admin", func(*Broker, *call) error { return api.Errorf(api.CodeNotFound, "no such path") }))
 	return mux
 }

@@ -16,22 +16,36 @@ const actionMintOIDC = "mint.oidc_jwt"
 // there is neither a token nor a reason.
 func (b *Broker) serveMintOIDC(c *call) error {
 	record := c.record(actionMintOIDC)
+	defer func() {
+		if p := recover(); p != nil { // a refusal too, if an unwanted one
+			_ = b.refuseMint(c, record, api.Errorf(api.CodeInternal, "see the log"))
+			panic(p)
+		}
+	}()
 	jwt, minted, refusal := b.mint(c, record)
 	if refusal != nil {
-		record.Outcome, record.Reason = audit.Refused, string(asAPI(refusal).Code)
-	} else {
-		record.Outcome, record.KeyID, record.TokenID = audit.Issued, minted.KeyID, minted.ID
-		c.note("jti", minted.ID)
+		return b.refuseMint(c, record, refusal)
 	}
+	record.Outcome, record.KeyID, record.TokenID = audit.Issued, minted.KeyID, minted.ID
 	if err := b.record(c, record); err != nil {
 		b.metrics.mint(audit.Refused, string(api.CodeAuditUnavailable))
 		return err
 	}
-	b.metrics.mint(record.Outcome, record.Reason)
-	if refusal != nil {
-		return refusal
-	}
+	c.note("jti", minted.ID)
+	b.metrics.mint(audit.Issued, "")
 	return c.writeJSON(api.MintOIDCResponse{JWT: jwt.Reveal(), Wallet: minted.Tag, Expiration: minted.ExpiresAt.Unix()})
+}
+
+// refuseMint records a refusal and returns what the client gets: the refusal, or
+// that it could not be recorded.
+func (b *Broker) refuseMint(c *call, record *audit.Record, refusal error) error {
+	record.Outcome, record.Reason = audit.Refused, string(asAPI(refusal).Code)
+	if err := b.record(c, record); err != nil {
+		b.metrics.mint(audit.Refused, string(api.CodeAuditUnavailable))
+		return err
+	}
+	b.metrics.mint(audit.Refused, record.Reason)
+	return refusal
 }
 
 // mint decides. It fills in who asks as soon as that is proven, so that a
@@ -59,6 +73,7 @@ func (b *Broker) session(c *call) (token.Session, error) {
 		return token.Session{}, api.Errorf(api.CodeSessionRequired, "want one Authorization header, got %d", len(headers))
 	}
 	scheme, credentials, _ := strings.Cut(headers[0], " ")
+	credentials = strings.TrimLeft(credentials, " ") // RFC 9110, section 11.4: one space or more
 	if !strings.EqualFold(scheme, "Bearer") || credentials == "" {
 		return token.Session{}, api.Errorf(api.CodeSessionRequired, "want Authorization: Bearer and a session token")
 	}

@@ -1,9 +1,12 @@
 package broker_test
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -92,6 +95,7 @@ func TestRefusedMintsAreRecorded(t *testing.T) {
 		{"session of another broker", "", []string{"Authorization", "Bearer " + other.SessionJWT}, 401, "unknown_key", ""},
 		{"asks for a tenant", `{"wallet":"0x1"}`, []string{"Authorization", bearer, "Content-Type", jsonType}, 400, "unknown_field", wallet},
 		{"body is no object", `[]`, []string{"Authorization", bearer, "Content-Type", jsonType}, 400, "bad_request", wallet},
+		{"from a page of another origin", "", []string{"Authorization", bearer, "Sec-Fetch-Site", "cross-site"}, 403, "cross_origin", ""},
 		{"body too large", `{` + strings.Repeat(" ", 17<<10) + `}`, []string{"Authorization", bearer, "Content-Type", jsonType}, 413, "body_too_large", wallet},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -105,6 +109,60 @@ func TestRefusedMintsAreRecorded(t *testing.T) {
 				t.Errorf("recorded %+v", r)
 			}
 		})
+	}
+}
+
+// A caller who hangs up at once is recorded like one who waits.
+func TestHangingUpLeavesARecord(t *testing.T) {
+	k := agentkeystest.New(t)
+	const tries = 20
+	for range tries {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(k.Issuer, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, "POST "+api.PathMintOIDC+" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x.y.z\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(records(t, k)) < tries && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond) // between two looks for what the server does on its own
+	}
+	if n := len(records(t, k)); n != tries {
+		t.Errorf("%d records of %d refused mints", n, tries)
+	}
+	if strings.Contains(k.Log.String(), "audit_unavailable") {
+		t.Error("a caller's hanging up counted as a fault of the database")
+	}
+}
+
+// A body that never ends is the caller's fault, and is recorded as such.
+func TestStalledBodyIsRefusedAndRecorded(t *testing.T) {
+	k := agentkeystest.New(t)
+	_, session := k.SignIn(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(k.Issuer, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = io.WriteString(conn, "POST "+api.PathMintOIDC+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
+		"Transfer-Encoding: chunked\r\nAuthorization: Bearer "+session.SessionJWT+"\r\n\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestTimeout {
+		t.Errorf("status %d, want 408", resp.StatusCode)
+	}
+	if r := records(t, k)[0]; r.Outcome != audit.Refused || r.Reason != string(api.CodeTimeout) {
+		t.Errorf("recorded %+v", r)
 	}
 }
 
@@ -131,6 +189,9 @@ func TestNoTokenWithoutItsRecord(t *testing.T) {
 	}
 	a = send(t, k, "POST", api.PathMintOIDC, "", "Authorization", "Bearer rubbish")
 	a.refused(t, 503, "audit_unavailable")
+	if a.Header.Get("Retry-After") == "" {
+		t.Error("503 without Retry-After")
+	}
 
 	ready, err := k.Client.Ready(t.Context())
 	if err != nil || ready.Status != api.StatusUnready || ready.Checks[0].Name != "database" || ready.Checks[0].Status != api.StatusUnready {
@@ -218,7 +279,9 @@ func TestMintRefusesWhenTheClockRunsBackwards(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.Clock.Move(-10 * time.Minute)
-	_, err := k.Client.MintOIDC(t.Context(), session.SessionJWT)
+	_, err := k.Client.StartWallet(t.Context(), newWallet(t).Address(), 1)
+	wantCode(t, err, api.CodeClockBackwards)
+	_, err = k.Client.MintOIDC(t.Context(), session.SessionJWT)
 	e := wantCode(t, err, api.CodeClockBackwards)
 	if e != nil && (e.Status != http.StatusServiceUnavailable || !strings.Contains(e.Detail, "but it was")) {
 		t.Errorf("got %d %q", e.Status, e.Detail)

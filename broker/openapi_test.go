@@ -15,6 +15,7 @@ import (
 
 	"agentkeys/agentkeystest"
 	"agentkeys/api"
+	"agentkeys/broker"
 )
 
 // The description is held to the handlers: every operation is called, for its
@@ -52,6 +53,12 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 	} {
 		validate(t, router, k.Issuer, tc.method, tc.path, tc.body, tc.authorization, tc.status)
 		called[tc.method+" "+tc.path] = true
+	}
+	for _, route := range broker.Routes() {
+		method, path, _ := strings.Cut(route, " ")
+		if item := doc.Paths.Value(path); item == nil || item.GetOperation(method) == nil {
+			t.Errorf("%s is served and not described", route)
+		}
 	}
 	for path, item := range doc.Paths.Map() {
 		for method := range item.Operations() {

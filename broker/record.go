@@ -20,32 +20,39 @@ func (c *call) record(action string) *audit.Record {
 // record makes a record durable. Its error is what the client gets: nothing may
 // be released then.
 func (b *Broker) record(c *call, r *audit.Record) error {
-	err := b.Store.Update(c.ctx, func(tx *sql.Tx) error { return audit.Append(c.ctx, tx, r) })
-	if err != nil {
-		return b.storeFailed(c, api.CodeAuditUnavailable, err)
+	return b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+		return audit.Append(ctx, tx, r)
+	})
+}
+
+// update runs fn in a transaction whose time does not depend on the client: one
+// that hangs up right after asking would otherwise leave no record of it.
+func (b *Broker) update(c *call, code api.Code, fn func(context.Context, *sql.Tx) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), writeTimeout)
+	defer cancel()
+	if err := b.Store.Update(ctx, func(tx *sql.Tx) error { return fn(ctx, tx) }); err != nil {
+		return b.storeFailed(c, code, err)
 	}
-	b.recording.worked()
+	b.recording.worked(c.now)
 	return nil
 }
 
 // storeFailed turns an error of the database into one for the client, and has
 // readiness say so until a write works again.
 func (b *Broker) storeFailed(c *call, code api.Code, err error) error {
-	if c.r.Context().Err() == nil { // a client that went away says nothing about the database
-		b.recording.failed(c.now, err)
-	}
+	b.recording.failed(c.now, err)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: %w", api.Errorf(code, "the database did not answer within %v", requestTimeout), err)
+		return fmt.Errorf("%w: %w", api.Errorf(code, "the database did not answer within %v", writeTimeout), err)
 	}
-	return fmt.Errorf("%w: %w", api.Errorf(code, "the database did not take the record"), err)
+	return fmt.Errorf("%w: %w", api.Errorf(code, "the database did not do its part"), err)
 }
 
-// recording remembers whether the last write worked.
+// recording remembers whether the database worked when it was last needed.
 type recording struct {
 	mu     sync.Mutex // guards what follows
-	reason string     // "" while writes work
-	since  time.Time
-	tried  time.Time // when readiness last tried a write of its own
+	reason string     // "" while it works
+	since  time.Time  // when that last turned
+	tried  time.Time  // when readiness last tried a write of its own
 }
 
 func (r *recording) failed(now time.Time, err error) {
@@ -57,15 +64,16 @@ func (r *recording) failed(now time.Time, err error) {
 	r.reason = err.Error()
 }
 
-func (r *recording) worked() {
+func (r *recording) worked(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.reason != "" {
-		r.reason = ""
+		r.reason, r.since = "", now
 	}
 }
 
-// state returns the reason that writes fail, "" while they work.
+// state returns the reason that the database fails, "" while it works, and since
+// when.
 func (r *recording) state() (reason string, since time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 
@@ -33,13 +34,29 @@ func (b *Broker) routes() http.Handler {
 	for _, rt := range table {
 		mux.Handle(rt.method+" "+rt.path, b.adapt(rt.path, rt.serve))
 	}
-	mux.Handle("/", b.adapt("other", (*Broker).serveNothing))
+	nothing := b.adapt("other", (*Broker).serveNothing)
+	mux.Handle("/", nothing)
 
 	crossOrigin := http.NewCrossOriginProtection()
-	crossOrigin.SetDenyHandler(b.adapt("cross-origin", func(*Broker, *call) error {
-		return api.Errorf(api.CodeCrossOrigin, "a page of another origin sent this request")
-	}))
-	return http.MaxBytesHandler(crossOrigin.Handler(mux), maxBody)
+	crossOrigin.SetDenyHandler(b.adapt("cross-origin", (*Broker).serveCrossOrigin))
+	exact := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != path.Clean(r.URL.Path) { // the mux would answer with a redirect of its own
+			nothing.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+	return http.MaxBytesHandler(crossOrigin.Handler(exact), maxBody)
+}
+
+// serveCrossOrigin refuses what a page of another origin sent. A mint among it is
+// recorded like every refused mint.
+func (b *Broker) serveCrossOrigin(c *call) error {
+	refusal := api.Errorf(api.CodeCrossOrigin, "a page of another origin sent this request")
+	if c.r.URL.Path != api.PathMintOIDC {
+		return refusal
+	}
+	return b.refuseMint(c, c.record(actionMintOIDC), refusal)
 }
 
 // serveNothing answers for every path and method that the table does not hold.

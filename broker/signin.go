@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"time"
@@ -28,14 +29,14 @@ func (b *Broker) serveWalletStart(c *call) error {
 	if err != nil {
 		return err
 	}
-	err = b.Store.Update(c.ctx, func(tx *sql.Tx) error {
-		if _, err := auth.Expire(c.ctx, tx, c.now.Add(-keepChallenges)); err != nil {
+	err = b.update(c, api.CodeStoreUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := auth.Expire(ctx, tx, c.now.Add(-keepChallenges)); err != nil {
 			return err
 		}
-		return b.Wallet.Save(c.ctx, tx, challenge)
+		return b.Wallet.Save(ctx, tx, challenge)
 	})
 	if err != nil {
-		return b.storeFailed(c, api.CodeStoreUnavailable, err)
+		return err
 	}
 	c.note("auth_request", challenge.RequestID)
 	return c.writeJSON(api.WalletStartResponse{
@@ -67,8 +68,11 @@ func (b *Broker) serveWalletVerify(c *call) error {
 // recovery is slow and the writer is shared.
 func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest) (identity.Identity, error) {
 	var challenge auth.Challenge
-	err := b.Store.View(c.ctx, func(tx *sql.Tx) (err error) {
-		challenge, err = b.Wallet.Pending(c.ctx, tx, req.RequestID)
+	// Under the same time as the write: hanging up must not spare a wrong answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), writeTimeout)
+	defer cancel()
+	err := b.Store.View(ctx, func(tx *sql.Tx) (err error) {
+		challenge, err = b.Wallet.Pending(ctx, tx, req.RequestID)
 		return err
 	})
 	var recovered string
@@ -85,26 +89,26 @@ func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest) (identity.Id
 
 	var id identity.Identity
 	var refused *auth.Error
-	err = b.Store.Update(c.ctx, func(tx *sql.Tx) (err error) {
-		id, refused, err = b.Wallet.Finish(c.ctx, tx, req.RequestID, recovered, recoverErr, c.now)
+	err = b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) (err error) {
+		id, refused, err = b.Wallet.Finish(ctx, tx, req.RequestID, recovered, recoverErr, c.now)
 		if err != nil {
 			return err
 		}
 		record := c.record("auth.wallet.verify")
 		if refused != nil {
 			record.Outcome, record.Reason = audit.Refused, refused.Code
-			return audit.Append(c.ctx, tx, record)
+			return audit.Append(ctx, tx, record)
 		}
 		record.Outcome = audit.SignedIn
 		describeIdentity(record, id)
-		if err := audit.Append(c.ctx, tx, record); err != nil {
+		if err := audit.Append(ctx, tx, record); err != nil {
 			return err
 		}
-		_, err = identity.SignIn(c.ctx, tx, id, c.now)
+		_, err = identity.SignIn(ctx, tx, id, c.now)
 		return err
 	})
 	if err != nil {
-		return identity.Identity{}, b.storeFailed(c, api.CodeAuditUnavailable, err)
+		return identity.Identity{}, err
 	}
 	if refused != nil {
 		return identity.Identity{}, refused

@@ -1,0 +1,10 @@
+package broker
+
+// Routes names every route of the public listener.
+func Routes() []string {
+	var routes []string
+	for _, rt := range table {
+		routes = append(routes, rt.method+" "+rt.path)
+	}
+	return routes
+}
