@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,19 +33,29 @@ type Client struct {
 }
 
 // New makes a client of the broker whose issuer URL is base, such as
-// https://broker.example.com.
-// A nil httpClient means one with a time limit of 30 seconds.
+// https://broker.example.com. Plain http is for a broker on this machine alone:
+// anywhere else whoever is on the path would have the session. A nil httpClient
+// means one with a time limit of 30 seconds.
 func New(base string, httpClient *http.Client) (*Client, error) {
+	base = strings.TrimSuffix(base, "/")
 	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+	switch {
+	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
 		return nil, fmt.Errorf("making a client: want the broker's URL, got %q", base)
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return nil, fmt.Errorf("making a client: want https (http only on a loopback host), got %q", base)
 	}
 	c := http.Client{Timeout: 30 * time.Second}
 	if httpClient != nil {
 		c = *httpClient
 	}
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{base: strings.TrimSuffix(base, "/"), host: u.Host, http: &c}, nil
+	return &Client{base: base, host: u.Host, http: &c}, nil
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 // SignIn proves control of a wallet and returns the session: it asks for a
@@ -63,13 +75,15 @@ func (c *Client) SignIn(ctx context.Context, w *Wallet, chainID int64) (api.Sess
 // speak to (EIP-4361, "Wallet Implementer Steps"): a false broker could
 // otherwise pass on the challenge of another site.
 func (c *Client) checkMessage(message, address string) error {
-	first, rest, _ := strings.Cut(message, "\n")
-	second, _, _ := strings.Cut(rest, "\n")
-	if want := c.host + " wants you to sign in with your Ethereum account:"; first != want {
-		return fmt.Errorf("signing in: want a message that begins %q, got %q", want, first)
+	lines := strings.Split(message, "\n")
+	if want := c.host + " wants you to sign in with your Ethereum account:"; lines[0] != want {
+		return fmt.Errorf("signing in: want a message that begins %q, got %q; use the broker's issuer URL", want, lines[0])
 	}
-	if second != address {
-		return fmt.Errorf("signing in: want a message for %s, got one for %s", address, second)
+	if len(lines) < 2 || lines[1] != address {
+		return fmt.Errorf("signing in: want a message for %s, got one for another address", address)
+	}
+	if uri := "URI: " + c.base; !slices.Contains(lines, uri) {
+		return fmt.Errorf("signing in: want a message with the line %q, got none; use the broker's issuer URL", uri)
 	}
 	return nil
 }

@@ -6,27 +6,39 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // WriteWalletFile writes the key of a wallet, 64 hexadecimal digits, to a new
-// file of mode 0600. An existing file is never touched.
+// file of mode 0600, and flushes both. An existing file is never touched, and
+// where writing fails nothing stays behind.
 func WriteWalletFile(path string, w *Wallet) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("writing the wallet key: %w", err)
+		return fmt.Errorf("writing the wallet key, never over an existing file: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := fmt.Fprintln(f, hex.EncodeToString(w.key.Serialize())); err != nil {
-		return fmt.Errorf("writing the wallet key: %w", err)
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("writing the wallet key: %w", errors.Join(err, os.Remove(path)))
+		}
+	}()
+	_, err = fmt.Fprintln(f, hex.EncodeToString(w.key.Serialize()))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
 	}
-	return f.Sync()
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// ReadWalletFile reads what WriteWalletFile wrote. A file that others than its
-// owner can read is refused.
+// ReadWalletFile reads what WriteWalletFile wrote. What is no file, and a file
+// that others than its owner can read, is refused.
 func ReadWalletFile(path string) (*Wallet, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would wait for ever
 	if err != nil {
 		return nil, fmt.Errorf("reading the wallet key: %w", err)
 	}
@@ -34,6 +46,9 @@ func ReadWalletFile(path string) (*Wallet, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("reading the wallet key: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("reading the wallet key %s: want a file, got %s", path, info.Mode().Type())
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return nil, fmt.Errorf("reading the wallet key %s: want mode 0600, got %#o", path, perm)

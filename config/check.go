@@ -6,32 +6,58 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
+// hostName is a name of letters, digits and hyphens, or an IPv4 address.
+var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+
 // checkIssuer holds an issuer to what AWS takes as the URL of an OIDC provider
 // (IAM User Guide, "Create an OpenID Connect provider"): https, no port, no
-// query. A loopback host may use http and a port, for the local AWS alone.
+// query. A loopback host may use http and a port, for the local AWS alone. A path
+// is refused, since the broker serves at the root of its host.
 func checkIssuer(v string) error {
 	u, err := url.Parse(v)
 	switch {
 	case err != nil:
 		return errors.New("want a URL, got text that does not parse as one")
-	case u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.ForceQuery || strings.HasSuffix(v, "#"):
-		return errors.New("want scheme://host/path with no user, query or fragment")
 	case strings.HasSuffix(v, "/"):
 		return errors.New("want no trailing slash: AWS compares the issuer byte by byte")
-	case u.Host != strings.ToLower(u.Host):
-		return fmt.Errorf("want the host in lower case, got %q", u.Host)
+	case u.Host == "" || v != u.Scheme+"://"+u.Host:
+		return errors.New("want scheme://host in lower case with no user, path, query or fragment")
+	case len(v) > 255:
+		return fmt.Errorf("want at most 255 characters, got %d", len(v))
 	case u.Scheme == "http" && loopback(u.Hostname()):
-		return nil
+		return checkPort(u)
 	case u.Scheme != "https":
 		return fmt.Errorf("want https (http only on a loopback host), got %q", u.Scheme)
-	case u.Port() != "":
+	case u.Port() != "" || strings.HasSuffix(u.Host, ":"):
 		return fmt.Errorf("want no port: AWS takes none, got %q", u.Port())
+	case !hostName.MatchString(u.Host):
+		return fmt.Errorf("want a host name of a-z, 0-9, - and ., got %q", u.Host)
+	}
+	return nil
+}
+
+func checkPort(u *url.URL) error {
+	if u.Port() == "" && strings.HasSuffix(u.Host, ":") {
+		return errors.New("want a port behind the colon, got none")
+	}
+	if u.Port() != "" {
+		return portNumber(u.Port(), 1)
+	}
+	return nil
+}
+
+// portNumber admits digits alone; strconv would take a sign too.
+func portNumber(port string, lowest int) error {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n < uint64(lowest) {
+		return fmt.Errorf("want a port from %d to 65535, got %q", lowest, port)
 	}
 	return nil
 }
@@ -49,10 +75,7 @@ func checkBind(v string) error {
 	if err != nil {
 		return errors.New("want HOST:PORT")
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("want a port from 0 to 65535, got %q", port)
-	}
-	return nil
+	return portNumber(port, 0)
 }
 
 func checkOptional(v string, check func(string) error) error {
@@ -79,10 +102,11 @@ func oneOf(v string, allowed ...string) error {
 
 func seconds(low, high int, field func(*Config) *time.Duration) func(*Config, string) error {
 	return func(c *Config, v string) error {
-		n, err := strconv.Atoi(v)
+		digits, err := strconv.ParseUint(v, 10, 31) // digits alone, no sign
 		if err != nil {
 			return errors.New("want a whole number of seconds")
 		}
+		n := int(digits)
 		if n < low || n > high {
 			return fmt.Errorf("want %d to %d seconds, got %d", low, high, n)
 		}
@@ -115,11 +139,14 @@ func chainIDs(v string) ([]int64, error) {
 	}
 	ids := make([]int64, 0, len(parts))
 	for _, p := range parts {
-		id, err := strconv.ParseInt(p, 10, 64)
-		if err != nil || id <= 0 {
+		id, err := strconv.ParseUint(p, 10, 63)
+		if err != nil || id == 0 {
 			return nil, fmt.Errorf("want positive chain ids, got %q", p)
 		}
-		ids = append(ids, id)
+		if slices.Contains(ids, int64(id)) {
+			return nil, fmt.Errorf("want each chain id once, got %q twice", p)
+		}
+		ids = append(ids, int64(id))
 	}
 	return ids, nil
 }

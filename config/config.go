@@ -50,7 +50,7 @@ type variable struct {
 const prefix = "BROKER_"
 
 var table = []variable{
-	{"BROKER_ISSUER", "issuer", "", "URL of this broker as AWS and wallets see it; the iss of its tokens. https, no port, no trailing slash; http only on a loopback host", true,
+	{"BROKER_ISSUER", "issuer", "", "URL of this broker as AWS and wallets see it; the iss of its tokens. https, a host and nothing behind it; http and a port only on a loopback host", true,
 		func(c *Config, v string) error { c.Issuer = v; return checkIssuer(v) }},
 	{"BROKER_OIDC_AUDIENCE", "issuer", "sts.amazonaws.com", "aud of web identity tokens", false,
 		func(c *Config, v string) error { c.OIDCAudience = v; return checkText(v) }},

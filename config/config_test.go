@@ -58,8 +58,16 @@ func TestLoadRefuses(t *testing.T) {
 		{"BROKER_ISSUER=http://broker.example.com", `want https (http only on a loopback host), got "http"`},
 		{"BROKER_ISSUER=https://broker.example.com/", "want no trailing slash"},
 		{"BROKER_ISSUER=https://broker.example.com:8443", `want no port: AWS takes none, got "8443"`},
-		{"BROKER_ISSUER=https://broker.example.com?x=1", "no user, query or fragment"},
-		{"BROKER_ISSUER=https://Broker.example.com", "host in lower case"},
+		{"BROKER_ISSUER=https://broker.example.com?x=1", "no user, path, query or fragment"},
+		{"BROKER_ISSUER=https://broker.example.com/oidc", "no user, path, query or fragment"},
+		{"BROKER_ISSUER=https://broker.example.com/a//b", "no user, path, query or fragment"},
+		{"BROKER_ISSUER=https://Broker.example.com", "a host name of a-z"},
+		{"BROKER_ISSUER=HTTPS://broker.example.com", "in lower case"},
+		{"BROKER_ISSUER=https://broker.example.com:", "want no port"},
+		{"BROKER_ISSUER=https://-", "a host name of a-z"},
+		{"BROKER_ISSUER=https://bröker.example", "a host name of a-z"},
+		{"BROKER_ISSUER=http://127.0.0.1:99999", `want a port from 1 to 65535, got "99999"`},
+		{"BROKER_ISSUER=http://127.0.0.1:", "want a port behind the colon"},
 		{"BROKER_ISSUER=https://127.0.0.1.example.com:1", "want no port"},
 		{"BROKER_ISSUER=", "BROKER_ISSUER is not set"},
 		{"BROKER_OIDC_TOKEN_TTL_SECONDS=59", "want 60 to 3600 seconds, got 59"},
@@ -67,6 +75,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"BROKER_OIDC_TOKEN_TTL_SECONDS=5m", "want a whole number of seconds"},
 		{"BROKER_SESSION_TTL_SECONDS=86401", "want 60 to 86400 seconds, got 86401"},
 		{"BROKER_WALLET_CHAIN_IDS=0", `want positive chain ids, got "0"`},
+		{"BROKER_WALLET_CHAIN_IDS=1,+5", `want positive chain ids, got "+5"`},
+		{"BROKER_WALLET_CHAIN_IDS=1,5,1", `got "1" twice`},
+		{"BROKER_SESSION_TTL_SECONDS=+300", "want a whole number"},
+		{"BROKER_BIND=127.0.0.1:+8091", "want a port"},
 		{"BROKER_WALLET_CHAIN_IDS=", "want at least one chain id"},
 		{"BROKER_BIND=127.0.0.1:65536", "want a port from 0 to 65535"},
 		{"BROKER_TRUSTED_PROXIES=10.0.0.1/8", "host bits set"},
@@ -82,7 +94,7 @@ func TestLoadRefuses(t *testing.T) {
 }
 
 func TestIssuerOnLoopbackMayUseHTTPAndAPort(t *testing.T) {
-	for _, issuer := range []string{"http://127.0.0.1:8091", "http://localhost:8091", "http://[::1]:8091", "https://broker.example.com/oidc"} {
+	for _, issuer := range []string{"http://127.0.0.1:8091", "http://localhost:8091", "http://[::1]:8091", "http://127.0.0.1"} {
 		if _, err := Load(environ("BROKER_ISSUER=" + issuer)); err != nil {
 			t.Errorf("%s: %v", issuer, err)
 		}
