@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ type process struct {
 	dir           string
 	issuer, admin string
 	cmd           *exec.Cmd
+	ended         chan error // holds how the process ended; nil before it was started
 	log           bytes.Buffer
 	coldStart     time.Duration
 	session       string
@@ -63,29 +65,36 @@ func startBroker(ctx context.Context) (_ *process, err error) {
 	p.issuer, p.admin = "http://"+bind, "http://"+admin
 	p.cmd = exec.CommandContext(ctx, binary, "serve")
 	p.cmd.Stderr = &p.log
-	p.cmd.Env = append(os.Environ(), "BROKER_ISSUER="+p.issuer, "BROKER_BIND="+bind, "BROKER_ADMIN_BIND="+admin,
+	own := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "BROKER_") })
+	p.cmd.Env = append(own, "BROKER_ISSUER="+p.issuer, "BROKER_BIND="+bind, "BROKER_ADMIN_BIND="+admin,
 		"BROKER_DATA_DIR="+in("data"), "BROKER_OIDC_KEY_FILE="+in("oidc.jwk"), "BROKER_SESSION_KEY_FILE="+in("session.jwk"),
 		"BROKER_LOG_LEVEL=warn")
 	start := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
+	p.ended = make(chan error, 1)
+	go func() { p.ended <- p.cmd.Wait() }() // ends with the process
 	return p, p.ready(ctx, start)
 }
 
 // ready waits until the broker answers, and signs in.
 func (p *process) ready(ctx context.Context, start time.Time) error {
-	for {
+	for p.coldStart == 0 {
 		resp, err := http.Get(p.issuer + api.PathReady)
 		if err == nil {
 			resp.Body.Close()
 			p.coldStart = time.Since(start)
 			break
 		}
-		if time.Since(start) > 20*time.Second {
-			return fmt.Errorf("the broker did not start: %w", err)
+		select {
+		case err := <-p.ended:
+			p.ended <- err
+			return fmt.Errorf("the broker did not start: %v: %s", err, p.log.Bytes())
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond): // between two tries to reach a process that is starting
 		}
-		time.Sleep(time.Millisecond) // between two tries to reach a process that is starting
 	}
 	c, err := client.New(p.issuer, nil)
 	if err != nil {
@@ -116,9 +125,9 @@ func freePorts() (a, b string, err error) {
 
 // stop ends the broker that startBroker started and removes its files.
 func (p *process) stop() {
-	if p.cmd != nil && p.cmd.Process != nil {
+	if p.ended != nil {
 		_ = p.cmd.Process.Signal(os.Interrupt)
-		_ = p.cmd.Wait()
+		<-p.ended
 	}
 	_ = os.RemoveAll(p.dir)
 }
@@ -133,21 +142,28 @@ func (p *process) load(ctx context.Context, connections int, span time.Duration)
 	if _, err := p.ask(ctx, connections, min(span, time.Second)); err != nil { // warm up
 		return result{}, err
 	}
-	cpu, commits := p.cpu(), p.metric("agentkeys_store_commits_total")
+	before := p.usage()
 	start := time.Now()
 	times, err := p.ask(ctx, connections, span)
 	if err != nil {
 		return result{}, err
 	}
 	took, n := time.Since(start), float64(len(times))
+	if n == 0 {
+		return result{}, errors.New("no token was minted")
+	}
+	usage := p.usage()
+	if usage.err != nil {
+		return result{}, usage.err
+	}
 	slices.Sort(times)
 	return result{
 		rate:    n / took.Seconds(),
 		p50:     times[len(times)/2],
 		p99:     times[len(times)*99/100],
-		cpu:     time.Duration(float64(p.cpu()-cpu) / n),
-		commits: (p.metric("agentkeys_store_commits_total") - commits) / n,
-		memory:  p.memory(),
+		cpu:     time.Duration((usage.cpu - before.cpu) * 1e9 / n),
+		commits: (usage.commits - before.commits) / n,
+		memory:  usage.memory,
 	}, nil
 }
 
@@ -204,26 +220,42 @@ func (p *process) mint(ctx context.Context, transport *http.Transport) error {
 	return nil
 }
 
-// metric reads a counter from the broker's admin listener; 0 when it is not there.
-func (p *process) metric(name string) float64 {
+// usage is what the broker has used so far, as its admin listener tells.
+type usage struct {
+	cpu     float64 // seconds, as the kernel counts them
+	commits float64
+	memory  float64 // resident, in MiB
+	err     error
+}
+
+func (p *process) usage() usage {
+	var u usage
 	resp, err := http.Get(p.admin + api.PathMetrics)
 	if err != nil {
-		return 0
+		return usage{err: err}
 	}
 	defer resp.Body.Close()
+	found := 0
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			f, _ := strconv.ParseFloat(value, 64) // Prometheus text holds numbers
-			return f
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		f, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			continue // a comment
 		}
+		switch name {
+		case "process_cpu_seconds_total":
+			u.cpu = f
+		case "agentkeys_store_commits_total":
+			u.commits = f
+		case "process_resident_memory_bytes":
+			u.memory = f / (1 << 20)
+		default:
+			continue
+		}
+		found++
 	}
-	return 0
+	if found != 3 {
+		u.err = fmt.Errorf("reading the broker's metrics: want 3 of them, got %d", found)
+	}
+	return u
 }
-
-// cpu is the CPU time of the broker so far, as the kernel counts it.
-func (p *process) cpu() time.Duration {
-	return time.Duration(p.metric("process_cpu_seconds_total") * 1e9)
-}
-
-// memory is the broker's resident memory in MiB.
-func (p *process) memory() float64 { return p.metric("process_resident_memory_bytes") / (1 << 20) }

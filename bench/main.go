@@ -53,7 +53,7 @@ func run(ctx context.Context, each time.Duration) error {
 	}
 	defer broker.stop()
 	fmt.Printf("\nmint-oidc-jwt, session verified, record durable, token signed; cold start %v, idle %.0f MiB\n",
-		broker.coldStart.Round(time.Millisecond), broker.memory())
+		broker.coldStart.Round(time.Millisecond), broker.usage().memory)
 	tw = tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "connections\ttokens/s\tp50\tp99\tCPU per token\tof verify+sign\tcommits per token\tmemory\t")
 	for _, connections := range []int{1, 16, 64} {

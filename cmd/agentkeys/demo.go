@@ -59,7 +59,7 @@ Exit status: 0 PROVEN, 1 BROKEN, 3 INCONCLUSIVE, 2 wrong use.`,
 			return status{code: report.Verdict.ExitStatus()}.orNil()
 		},
 	}
-	cmd.Flags().StringArrayVar(&o.faults, "break", nil, "fault to put back: tags-claim, trust-policy or inline-policy; repeatable")
+	cmd.Flags().StringArrayVar(&o.faults, "break", nil, "`FAULT` to put back: tags-claim, trust-policy or inline-policy; repeatable")
 	cmd.Flags().BoolVar(&o.hardened, "hardened", false, "keep the backstop denies although something is broken")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the report as JSON")
 	return cmd
@@ -76,7 +76,7 @@ func (s status) orNil() error {
 func (p *program) runDemo(ctx context.Context, o demoOptions) (*federation.Report, error) {
 	faults, err := parseFaults(o.faults)
 	if err != nil {
-		return nil, usage(err)
+		return nil, usage(hint{err, `see "agentkeys demo --help"`})
 	}
 	progress := p.stderr
 	if o.json {
@@ -87,9 +87,14 @@ func (p *program) runDemo(ctx context.Context, o demoOptions) (*federation.Repor
 		return nil, status{exitInconclusive, err} // nothing was observed, so nothing is known
 	}
 	if o.json {
-		return report, report.WriteJSON(p.stdout)
+		err = report.WriteJSON(p.stdout)
+	} else {
+		err = report.WriteText(p.stdout, p.colour())
 	}
-	return report, report.WriteText(p.stdout, p.colour())
+	if err != nil { // a verdict that nobody could read is none
+		return nil, status{exitInconclusive, fmt.Errorf("printing the report: %w", err)}
+	}
+	return report, nil
 }
 
 func parseFaults(names []string) ([]federation.Fault, error) {

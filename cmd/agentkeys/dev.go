@@ -65,24 +65,32 @@ func (p *program) runDev(ctx context.Context, o devOptions) (err error) {
 		return usage(hint{fmt.Errorf("%s is set: dev does not start over the configuration of a real broker", strings.Join(set, ", ")),
 			"unset BROKER_* for dev, or run agentkeys serve"})
 	}
-	for flag, addr := range map[string]string{"--broker": o.broker, "--aws": o.aws} {
-		if err := checkLoopback(flag, addr); err != nil {
-			return usage(err)
-		}
+	if err := errors.Join(checkLoopback("--broker", o.broker), checkLoopback("--aws", o.aws)); err != nil {
+		return usage(err)
+	}
+	if o.dir == "" {
+		return usage(errors.New(`--dir: want a folder, got ""`))
+	}
+	// What is printed to be pasted must work in any folder.
+	dir, err := filepath.Abs(o.dir)
+	if err != nil {
+		return fmt.Errorf("finding the folder of the state: %w", err)
 	}
 	public, err := listen(o.broker)
 	if err != nil {
 		return err
 	}
+	defer public.Close() // closed already once it was served
 	aws, err := listen(o.aws)
 	if err != nil {
-		return errors.Join(err, public.Close())
+		return err
 	}
-	state, made, err := openDev(ctx, o.dir, "http://"+public.Addr().String())
+	defer aws.Close()
+	state, made, err := openDev(ctx, dir, "http://"+public.Addr().String())
 	if err != nil {
-		return errors.Join(err, public.Close(), aws.Close())
+		return err
 	}
-	return p.serveDev(ctx, o.dir, state, made, public, aws)
+	return p.serveDev(ctx, dir, state, made, public, aws)
 }
 
 func checkLoopback(flag, addr string) error {
@@ -102,33 +110,33 @@ func (p *program) serveDev(ctx context.Context, dir string, state devState, made
 	c := localConfig(dir, state.Issuer)
 	keys, err := loadKeys(c)
 	if err != nil {
-		return errors.Join(err, public.Close(), awsListener.Close())
+		return err
 	}
 	db, err := store.Open(ctx, filepath.Join(dir, databaseFile))
 	if err != nil {
-		return errors.Join(err, public.Close(), awsListener.Close())
+		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if err := checkClock(ctx, db, time.Now()); err != nil {
-		return errors.Join(hint{err, "set the clock, or start over in another folder"}, public.Close(), awsListener.Close())
+		return hint{err, "set the clock, or start over in another folder"}
 	}
 	parts, _, err := assemble(c, keys, db, log)
 	if err != nil {
-		return errors.Join(err, public.Close(), awsListener.Close())
+		return err
 	}
 	b, err := broker.New(parts)
 	if err != nil {
-		return errors.Join(err, public.Close(), awsListener.Close())
+		return err
 	}
-	a, err := startAWS(awsListener, awsConfig(dir, log))
+	a, err := openAWS(awsListener.Addr(), awsConfig(dir, log))
 	if err != nil {
-		return errors.Join(err, public.Close(), awsListener.Close())
+		return err
 	}
-	defer func() { err = errors.Join(err, a.stop()) }()
+	defer func() { err = errors.Join(err, a.Close()) }()
 	if err := p.printDev(dir, state, made, a); err != nil {
-		return errors.Join(err, public.Close())
+		return err
 	}
-	err = serveAll(ctx, []server{{public, broker.Server(b, log)}}, 5*time.Second)
+	err = serveAll(ctx, []server{{public, broker.Server(b, log)}, {awsListener, a.http}}, 5*time.Second)
 	fmt.Fprintf(p.stdout, "\nStopped. The state is in %s; start again to go on with it.\n", dir)
 	return err
 }
@@ -171,41 +179,71 @@ func readDev(path string) (devState, error) {
 	return state, nil
 }
 
-// createDev makes everything in a folder beside the wanted one and renames it,
-// so that a start that fails leaves no half of a state.
+// createDev makes everything in a folder inside the wanted one and moves it up,
+// the mark of a whole state last, so that a start that fails leaves no half of a
+// state behind.
 func createDev(ctx context.Context, dir, issuer string) (_ devState, err error) {
-	parent, name := filepath.Split(filepath.Clean(dir))
-	work, err := os.MkdirTemp(filepath.Clean(parent), name+".new-")
+	made := os.Mkdir(dir, 0o700)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return devState{}, fmt.Errorf("making the folder of the state: %w", made)
+	}
+	defer func() {
+		if err != nil && made == nil {
+			err = errors.Join(err, os.Remove(dir))
+		}
+	}()
+	work, err := os.MkdirTemp(dir, ".new-")
 	if err != nil {
 		return devState{}, fmt.Errorf("making the folder of the state: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }() // gone already when the rename worked
-	if err := createLocal(ctx, work); err != nil {
-		return devState{}, err
-	}
-	state := devState{Format: devFormat, Issuer: issuer, Bucket: devBucket, Wallets: map[string]string{}}
-	for _, name := range []string{"alice", "bob"} {
-		w, err := client.NewWallet()
-		if err != nil {
-			return devState{}, err
-		}
-		if err := client.WriteWalletFile(filepath.Join(work, name+".key"), w); err != nil {
-			return devState{}, err
-		}
-		state.Wallets[name] = w.Address()
-	}
-	if err := setUpDev(ctx, work, state); err != nil {
-		return devState{}, err
-	}
-	data, err := json.MarshalIndent(state, "", "  ")
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	state, err := fillDev(ctx, work, issuer)
 	if err != nil {
 		return devState{}, err
 	}
-	if err := os.WriteFile(filepath.Join(work, devFile), append(data, '\n'), 0o600); err != nil {
-		return devState{}, fmt.Errorf("writing the state: %w", err)
-	}
-	if err := os.Rename(work, filepath.Clean(dir)); err != nil {
+	entries, err := os.ReadDir(work)
+	if err != nil {
 		return devState{}, fmt.Errorf("putting the state in its place: %w", err)
+	}
+	names := []string{}
+	for _, e := range entries {
+		if e.Name() != devFile {
+			names = append(names, e.Name())
+		}
+	}
+	for _, name := range append(names, devFile) {
+		if err := os.Rename(filepath.Join(work, name), filepath.Join(dir, name)); err != nil {
+			return devState{}, fmt.Errorf("putting the state in its place: %w", err)
+		}
+	}
+	return state, nil
+}
+
+// fillDev makes keys, database, account and wallets in an empty folder.
+func fillDev(ctx context.Context, dir, issuer string) (devState, error) {
+	state := devState{Format: devFormat, Issuer: issuer, Bucket: devBucket, Wallets: map[string]string{}}
+	if err := createLocal(ctx, dir); err != nil {
+		return state, err
+	}
+	for _, name := range []string{"alice", "bob"} {
+		w, err := client.NewWallet()
+		if err != nil {
+			return state, err
+		}
+		if err := client.WriteWalletFile(filepath.Join(dir, name+".key"), w); err != nil {
+			return state, err
+		}
+		state.Wallets[name] = w.Address()
+	}
+	if err := setUpDev(ctx, dir, state); err != nil {
+		return state, err
+	}
+	data, err := json.MarshalIndent(state, "", "  ")
+	if err != nil {
+		return state, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, devFile), append(data, '\n'), 0o600); err != nil {
+		return state, fmt.Errorf("writing the state: %w", err)
 	}
 	return state, nil
 }
@@ -217,9 +255,10 @@ func setUpDev(ctx context.Context, dir string, state devState) (err error) {
 	if err != nil {
 		return err
 	}
+	defer l.Close() // closed already once it was served
 	a, err := startAWS(l, awsConfig(dir, slog.New(slog.DiscardHandler)))
 	if err != nil {
-		return errors.Join(err, l.Close())
+		return err
 	}
 	defer func() { err = errors.Join(err, a.stop()) }()
 	c := localFederation(state.Issuer, state.Bucket)
@@ -230,11 +269,11 @@ func setUpDev(ctx context.Context, dir string, state devState) (err error) {
 	return federation.SetUp(ctx, a.admin(), c, documents, nil)
 }
 
-var devText = template.Must(template.New("dev").Parse(`
-  ********************************************************************
+var devText = template.Must(template.New("dev").Funcs(template.FuncMap{"sh": shellQuote}).Parse(`
+  *********************************************************************
   *  LOCAL DEVELOPMENT ONLY: keys in a folder, no TLS, loopback only  *
-  *  A green result here proves the local AWS, not AWS.              *
-  ********************************************************************
+  *  A green result here proves the local AWS, not AWS.               *
+  *********************************************************************
 
   broker     {{.Issuer}}
   local AWS  {{.AWS}}   account {{.Account}}, region {{.Region}}
@@ -243,18 +282,18 @@ var devText = template.Must(template.New("dev").Parse(`
   tenants    alice {{.Alice}}
              bob   {{.Bob}}
 
-What to paste next, in another terminal:
+What to paste next, in another terminal. Alice's own prefix is listed, bob's is AccessDenied:
 
   export AWS_EC2_METADATA_DISABLED=true AWS_PAGER= AWS_REGION={{.Region}}
-  TOKEN=$({{.Program}} mint --broker {{.Issuer}} --wallet {{.Dir}}/alice.key)
+  TOKEN=$({{sh .Program}} mint --broker {{.Issuer}} --wallet {{sh .AliceKey}})
   eval "$(aws --endpoint-url {{.AWS}} sts assume-role-with-web-identity \
       --role-arn arn:aws:iam::{{.Account}}:role/{{.Role}} --role-session-name alice \
       --web-identity-token "$TOKEN" --output text \
       --query 'Credentials.[AccessKeyId,SecretAccessKey,SessionToken]' |
       awk '{print "export AWS_ACCESS_KEY_ID="$1, "AWS_SECRET_ACCESS_KEY="$2, "AWS_SESSION_TOKEN="$3}')"
   echo hello | aws --endpoint-url {{.AWS}} s3 cp - s3://{{.Bucket}}/{{.Prefix}}/{{.AliceTag}}/hello.txt
-  aws --endpoint-url {{.AWS}} s3 ls s3://{{.Bucket}}/{{.Prefix}}/{{.AliceTag}}/   # her own: listed
-  aws --endpoint-url {{.AWS}} s3 ls s3://{{.Bucket}}/{{.Prefix}}/{{.BobTag}}/   # bob's: AccessDenied
+  aws --endpoint-url {{.AWS}} s3 ls s3://{{.Bucket}}/{{.Prefix}}/{{.AliceTag}}/
+  aws --endpoint-url {{.AWS}} s3 ls s3://{{.Bucket}}/{{.Prefix}}/{{.BobTag}}/
 
 The administrator of the local account, to change what you like:
 
@@ -264,6 +303,17 @@ Ctrl-C stops both servers.
 
 `))
 
+// shellQuote makes one word of a path for a POSIX shell.
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
 func (p *program) printDev(dir string, state devState, made bool, a *localAWS) error {
 	id, secret := a.AdminCredentials()
 	program, err := os.Executable()
@@ -271,7 +321,7 @@ func (p *program) printDev(dir string, state devState, made bool, a *localAWS) e
 		program = "agentkeys"
 	}
 	return devText.Execute(p.stdout, map[string]any{
-		"Issuer": state.Issuer, "AWS": a.url, "Account": localAccount, "Region": localRegion, "Dir": dir, "Made": made,
+		"Issuer": state.Issuer, "AWS": a.url, "Account": localAccount, "Region": localRegion, "Dir": dir, "AliceKey": filepath.Join(dir, "alice.key"), "Made": made,
 		"Bucket": state.Bucket, "Role": localRole, "Prefix": localPrefix, "Program": program,
 		"Alice": state.Wallets["alice"], "AliceTag": strings.ToLower(state.Wallets["alice"]),
 		"Bob": state.Wallets["bob"], "BobTag": strings.ToLower(state.Wallets["bob"]),

@@ -58,8 +58,8 @@ func TestImportsKeepToTheHouse(t *testing.T) {
 	}
 }
 
-// What decides over policies stands on the standard library alone; what records
-// opens no database; what plays AWS shares no code with the broker.
+// What decides over policies stands on the standard library alone, what records
+// opens no database, and no testing package is linked into the program.
 func TestImportsOfOthers(t *testing.T) {
 	for _, p := range list(t) {
 		for _, imported := range p.Imports {

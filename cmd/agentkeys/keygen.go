@@ -36,7 +36,7 @@ func (p *program) keygen() *cobra.Command {
 			case "wallet":
 				return p.keygenWallet(out)
 			}
-			return usage(fmt.Errorf("--purpose: want oidc, session or wallet, got %q", purpose))
+			return usage(hint{fmt.Errorf("--purpose: want oidc, session or wallet, got %q", purpose), `see "agentkeys keygen --help"`})
 		},
 	}
 	cmd.Flags().StringVar(&purpose, "purpose", "", "what the key is for: oidc, session or wallet")
@@ -84,6 +84,13 @@ func (p *program) init() *cobra.Command {
 			}
 			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 				return fmt.Errorf("making the data folder: %w", err)
+			}
+			info, err := os.Stat(dir)
+			if err != nil {
+				return fmt.Errorf("making the data folder: %w", err)
+			}
+			if perm := info.Mode().Perm(); perm&0o022 != 0 {
+				return hint{fmt.Errorf("making the data folder: %s: want a folder that its owner alone can write, got mode %#o", dir, perm), "chmod 700 " + dir}
 			}
 			path := filepath.Join(dir, databaseFile)
 			if err := store.Create(cmd.Context(), path); err != nil {

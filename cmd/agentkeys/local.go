@@ -90,14 +90,23 @@ type localAWS struct {
 	done chan error
 }
 
-func startAWS(l net.Listener, c localaws.Config) (*localAWS, error) {
+// openAWS opens the state and makes the server that will serve it at addr.
+func openAWS(addr net.Addr, c localaws.Config) (*localAWS, error) {
 	s, err := localaws.Open(c)
 	if err != nil {
 		return nil, err
 	}
-	a := &localAWS{Server: s, url: "http://" + l.Addr().String(), done: make(chan error, 1),
+	return &localAWS{Server: s, url: "http://" + addr.String(), done: make(chan error, 1),
 		http: &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-			ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}}
+			ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}}, nil
+}
+
+// startAWS opens the state and serves it until stop.
+func startAWS(l net.Listener, c localaws.Config) (*localAWS, error) {
+	a, err := openAWS(l.Addr(), c)
+	if err != nil {
+		return nil, err
+	}
 	go func() { a.done <- a.http.Serve(l) }() // ended by stop
 	return a, nil
 }

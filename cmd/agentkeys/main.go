@@ -25,10 +25,17 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
+	os.Exit(runProcess())
+}
+
+// runProcess runs the command of this process. The first signal asks it to end in
+// order; the second one ends it at once.
+func runProcess() int {
+	signal.Ignore(syscall.SIGPIPE) // a reader that went away is an error of Write, and the clean-up still runs
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 }
 
 // program is what a command works with, so that a test can run one without

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -82,6 +83,10 @@ func refusal(err error) error {
 	var e *api.Error
 	if errors.As(err, &e) && e.Remediation != "" {
 		return hint{err, e.Remediation}
+	}
+	var unreachable *net.OpError
+	if errors.As(err, &unreachable) {
+		return hint{err, "see that the broker runs, and that --broker is its issuer URL"}
 	}
 	return err
 }

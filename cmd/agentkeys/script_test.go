@@ -1,9 +1,6 @@
 package main
 
 import (
-	"context"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"testing"
 
@@ -12,12 +9,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"agentkeys": func() {
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-			code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
-			stop()
-			os.Exit(code)
-		},
+		"agentkeys": main,
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,7 +64,7 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	}
 	db, err := store.Open(ctx, filepath.Join(c.DataDir, databaseFile))
 	if err != nil {
-		return hint{err, `"agentkeys init --data-dir DIR" makes a new database`}
+		return databaseHint(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if !acceptClock {
@@ -82,11 +84,12 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	if err != nil {
 		return err
 	}
+	defer public.Close() // closed already once it was served
 	servers := []server{{public, broker.Server(b, log)}}
 	if c.AdminBind != "" {
 		admin, err := listen(c.AdminBind)
 		if err != nil {
-			return errors.Join(err, public.Close())
+			return err
 		}
 		servers = append(servers, server{admin, broker.Server(b.Admin(), log)})
 	}
@@ -94,6 +97,18 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID())
 	err = serveAll(ctx, servers, c.ShutdownGrace)
 	log.Info("stopped")
+	return err
+}
+
+// databaseHint adds what to do, where the error does not say it itself. It never
+// advises to make a new database in the place of one that is there.
+func databaseHint(err error) error {
+	switch {
+	case errors.Is(err, store.ErrInUse):
+		return hint{err, "stop the other broker first; one database has one"}
+	case errors.Is(err, fs.ErrNotExist):
+		return hint{err, `"agentkeys init --data-dir DIR" makes a new database`}
+	}
 	return err
 }
 
@@ -183,10 +198,15 @@ type server struct {
 
 func listen(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, hint{fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err)), "another process may hold the port; name another one"}
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, hint{fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err)), "another process holds the port; name another one"}
+	case errors.Is(err, syscall.EACCES):
+		return nil, hint{fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err)), "ports below 1024 need root; name a higher one"}
 	}
-	return l, nil
+	return nil, fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err))
 }
 
 // serveAll serves until ctx ends or a server fails, then lets running requests
@@ -206,8 +226,8 @@ func serveAll(ctx context.Context, servers []server, grace time.Duration) error 
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	for _, s := range servers {
-		if e := s.Shutdown(stop); e != nil {
-			err = errors.Join(err, fmt.Errorf("stopping %s: %w", s.Addr(), e), s.Server.Close())
+		if s.Shutdown(stop) != nil { // somebody is still at it after the grace; that is no fault of ours
+			err = errors.Join(err, s.Server.Close())
 		}
 	}
 	for range running {
@@ -217,8 +237,6 @@ func serveAll(ctx context.Context, servers []server, grace time.Duration) error 
 	}
 	return err
 }
-
-func (s server) Addr() net.Addr { return s.Listener.Addr() }
 
 func newLog(w io.Writer, format, level string) *slog.Logger {
 	var l slog.Level
