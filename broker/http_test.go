@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
@@ -50,6 +51,17 @@ func TestBodiesAreStrict(t *testing.T) {
 				t.Errorf("the refusal echoes what was sent: %s", a.body)
 			}
 		})
+	}
+}
+
+func TestServerHasLimits(t *testing.T) {
+	s := broker.Server(nil, slog.New(slog.DiscardHandler))
+	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 {
+		t.Errorf("a slow client may hold a connection for ever: %v %v %v %v", s.ReadHeaderTimeout, s.ReadTimeout, s.WriteTimeout, s.IdleTimeout)
+	}
+	k := agentkeystest.New(t)
+	if a := send(t, k, "GET", api.PathHealth, "", "X-Long", strings.Repeat("x", 64<<10)); a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("64 KiB of header: %d, want 431", a.StatusCode)
 	}
 }
 

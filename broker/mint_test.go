@@ -222,6 +222,9 @@ func TestRecordingFailsAndRecovers(t *testing.T) {
 	}
 
 	direct("DROP TRIGGER full")
+	if ready, err := k.Client.Ready(t.Context()); err != nil || ready.Status != api.StatusUnready {
+		t.Errorf("readiness %+v, %v; want unready still, since it tried a moment ago", ready, err)
+	}
 	k.Clock.Move(2 * time.Second) // readiness tries a write once a second
 	if ready, err := k.Client.Ready(t.Context()); err != nil || ready.Status != api.StatusReady {
 		t.Errorf("readiness %+v, %v; want ready", ready, err)

@@ -146,6 +146,22 @@ func TestWalletStartRefusals(t *testing.T) {
 	}
 }
 
+// An answer that comes late hears that it is late, for a day; then nothing of its
+// challenge is left.
+func TestOldChallengesAreForgotten(t *testing.T) {
+	k := agentkeystest.New(t)
+	w := newWallet(t)
+	early, late := start(t, k, w), start(t, k, w)
+	k.Clock.Move(45*time.Minute + 23*time.Hour)
+	start(t, k, w) // makes room
+	_, err := k.Client.VerifyWallet(t.Context(), early.RequestID, w.SignMessage(early.SIWEMessage))
+	wantCode(t, err, api.CodeRequestExpired)
+	k.Clock.Move(2 * time.Hour)
+	start(t, k, w)
+	_, err = k.Client.VerifyWallet(t.Context(), late.RequestID, w.SignMessage(late.SIWEMessage))
+	wantCode(t, err, api.CodeRequestUnknown)
+}
+
 // Fifty answers race for one challenge; one of them may win.
 func TestOneChallengeOneSession(t *testing.T) {
 	k := agentkeystest.New(t)
