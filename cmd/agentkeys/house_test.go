@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -28,6 +29,28 @@ var house = map[string][]string{
 	"agentkeys/token":         {},
 	"agentkeys/agentkeystest": nil, // the test kit wires a whole broker
 	"agentkeys/cmd/agentkeys": nil, // and so does the program
+}
+
+// Every module that we require by choice has its reason on paper.
+func TestDependenciesHaveTheirReasons(t *testing.T) {
+	page, err := os.ReadFile("../../docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("go", "list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := strings.Fields(string(out))
+	if len(modules) == 0 {
+		t.Fatal("no modules listed")
+	}
+	for _, m := range modules {
+		name := strings.TrimPrefix(m, "github.com/aws/aws-sdk-go-v2/")
+		if !strings.Contains(string(page), "`"+name) {
+			t.Errorf("docs/dependencies.md does not say why %s", m)
+		}
+	}
 }
 
 type listed struct {
