@@ -55,6 +55,7 @@ type reply struct {
 	status  int    // HTTP status; 0 where no answer came
 	message string
 	refusal *Refusal
+	version string // of what was written, where S3 says
 	advice  string // what to do about an Unclear answer
 	silent  bool   // no HTTP answer came at all
 }

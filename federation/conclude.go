@@ -10,7 +10,7 @@ import (
 // whatever the others came to.
 var indispensable = []string{
 	"session", "own.list", "own.get", "own.put", "own.delete", "control.list_all",
-	"foreign.list", "foreign.get", "foreign.put", "foreign.delete",
+	"foreign.list", "foreign.get", "foreign.put", "foreign.delete", "foreign.delete_version",
 }
 
 // conclude turns the probes into the verdict and its reasons.
@@ -37,7 +37,7 @@ func (v *prover) conclude() {
 // broken lists what must not be, the worst first.
 func broken(probes []*Probe) []string {
 	all := []string{}
-	for _, group := range []string{"session", "foreign", "control", "own", "seed", "near"} {
+	for _, group := range []string{"session", "foreign", "anonymous", "control", "own", "seed", "near"} {
 		for _, p := range probes {
 			if p.Group == group && p.Result == Contrary {
 				all = append(all, strings.TrimSpace(p.Sentence+" "+p.Do))
@@ -137,7 +137,7 @@ func (r *Report) truth() string {
 				refused++
 			}
 		}
-		return fmt.Sprintf("They are: each tenant reached its own prefix, and %d attempts on what is not its own were refused, each with its controls.", refused)
+		return fmt.Sprintf("They are, within what was tried: each tenant reached its own prefix, and %d attempts on what is not its own were refused, each with its controls.", refused)
 	case Inconclusive:
 		return fmt.Sprintf("Nobody knows: no way in was seen, but %d of %d probes could not be observed.", r.count(NotShown), len(r.Probes))
 	}

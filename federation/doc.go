@@ -8,7 +8,7 @@
 // with the controls that give a refusal its meaning.
 //
 // What it does not: a proof speaks for the moment, the target and the two
-// tenants it was made with. It does not search for ways in that no probe tries,
-// it does not see the policies that a caller without administrator's rights
-// cannot read, and a run against the local AWS says nothing about AWS.
+// tenants it was made with. It does not search for ways in that no probe tries
+// (Report.NotTried names the kinds), it does not see the policies that a caller
+// without administrator's rights cannot read, and a run against the local AWS says nothing about AWS.
 package federation

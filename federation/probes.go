@@ -22,7 +22,7 @@ type spec struct {
 	label     string // column text, without names
 	what      string // "get an object of alice's"
 	action    string
-	resource  string // key or prefix within the bucket; "" is the bucket itself
+	resource  string // key or prefix within the bucket; "" is the bucket itself, or allBuckets
 	want      Answer
 	needs     []*Probe // controls: without them a refusal says nothing
 	call      func(context.Context, *s3.Client) reply
@@ -30,15 +30,23 @@ type spec struct {
 	// change. The owner reads it afterwards.
 	owner  *actor
 	target object
+	about  string // as in Probe
 }
+
+// allBuckets is the resource of an action that has none.
+const allBuckets = "*"
 
 // probe makes the request and settles what it shows.
 func (v *prover) probe(ctx context.Context, a *actor, s spec) *Probe {
 	p := &Probe{
 		ID: s.id, Group: s.group, Actor: a.Name, label: s.label, What: s.what, Action: s.action,
-		Resource: v.Config.BucketARN(), Expected: s.want,
+		Resource: v.Config.BucketARN(), Expected: s.want, about: s.about,
 	}
-	if s.resource != "" {
+	switch s.resource {
+	case "":
+	case allBuckets:
+		p.Resource = allBuckets
+	default:
 		p.Resource += "/" + s.resource
 	}
 	if a.client == nil {
@@ -183,8 +191,10 @@ func (v *prover) get(o object) func(context.Context, *s3.Client) reply {
 	}
 }
 
-func (v *prover) getInput(ctx context.Context, client *s3.Client, in *s3.GetObjectInput, want string) reply {
-	out, err := client.GetObject(ctx, in)
+func (v *prover) getInput(
+	ctx context.Context, client *s3.Client, in *s3.GetObjectInput, want string, opts ...func(*s3.Options),
+) reply {
+	out, err := client.GetObject(ctx, in, opts...)
 	if err != nil {
 		return read(err)
 	}
@@ -208,14 +218,15 @@ func (v *prover) put(o object, by ...*actor) func(context.Context, *s3.Client) r
 		if err != nil {
 			return v.maybeWritten(read(err), o.key, client, by...)
 		}
-		return v.maybeWritten(done(out.ResultMetadata), o.key, client, by...)
+		r := done(out.ResultMetadata)
+		r.version = aws.ToString(out.VersionId)
+		return v.maybeWritten(r, o.key, client, by...)
 	}
 }
 
-// remember notes a key for the end. The owner of a folder comes before whoever
+// remember notes for the end what was written. The owner of a folder comes before whoever
 // wrote into it.
-func (v *prover) remember(key string, writer *s3.Client, owners ...*actor) {
-	w := written{key: key}
+func (v *prover) remember(w written, writer *s3.Client, owners ...*actor) {
 	for _, o := range owners {
 		w.by = append(w.by, o.client)
 	}
@@ -227,7 +238,7 @@ func (v *prover) remember(key string, writer *s3.Client, owners ...*actor) {
 // without an answer may have been carried out.
 func (v *prover) maybeWritten(r reply, key string, writer *s3.Client, owners ...*actor) reply {
 	if r.answer != Denied {
-		v.remember(key, writer, owners...)
+		v.remember(written{key: key}, writer, owners...)
 	}
 	return r
 }
@@ -281,7 +292,10 @@ func (v *prover) copy(from, to string, by ...*actor) func(context.Context, *s3.C
 
 // listing is one ListObjectsV2. A nil prefix is not sent at all, which policies
 // tell from an empty one.
-type listing struct{ prefix, delimiter *string }
+type listing struct {
+	prefix, delimiter *string
+	maxKeys           *int32
+}
 
 func (v *prover) list(l listing) func(context.Context, *s3.Client) reply {
 	return func(ctx context.Context, client *s3.Client) reply {
@@ -292,7 +306,7 @@ func (v *prover) list(l listing) func(context.Context, *s3.Client) reply {
 
 func (v *prover) listed(ctx context.Context, client *s3.Client, l listing) (*s3.ListObjectsV2Output, reply) {
 	out, err := client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
-		Bucket: &v.Config.Bucket, Prefix: l.prefix, Delimiter: l.delimiter,
+		Bucket: &v.Config.Bucket, Prefix: l.prefix, Delimiter: l.delimiter, MaxKeys: l.maxKeys,
 	})
 	if err != nil {
 		return nil, read(err)

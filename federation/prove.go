@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,8 +112,8 @@ func (p Proof) check() error {
 		if !tenantTag.MatchString(t.Tag) {
 			return fmt.Errorf("proof: tenant %q: want a tag of a-z and 0-9, got %q", t.Name, t.Tag)
 		}
-		if !tenantName.MatchString(t.Name) || t.Name == untagged || t.Name == seeder {
-			return fmt.Errorf("proof: tenant %s: want a name of 1 to 32 of A-Z a-z 0-9 _ . @ -, not %s or %s, got %q", t.Tag, untagged, seeder, t.Name)
+		if !tenantName.MatchString(t.Name) || slices.Contains(nobodies, t.Name) {
+			return fmt.Errorf("proof: tenant %s: want a name of 1 to 32 of A-Z a-z 0-9 _ . @ -, none of %v, got %q", t.Tag, nobodies, t.Name)
 		}
 		if t.Token == nil {
 			return fmt.Errorf("proof: tenant %q: want a way to get its token, got none", t.Name)
@@ -137,19 +138,24 @@ var (
 
 // The actors of a report that are no tenants.
 const (
-	untagged = "untagged" // the bearer of a token without the tag
-	seeder   = "seeder"
+	untagged  = "untagged"  // the bearer of a token without the tag
+	anonymous = "anonymous" // somebody who signs nothing
+	seeder    = "seeder"
 )
+
+// nobodies are the names that no tenant can have in a report.
+var nobodies = []string{untagged, anonymous, seeder}
 
 // prover is one proof under way. It is used by one goroutine.
 type prover struct {
 	Proof
-	sts    *sts.Client
-	actors [2]*actor
-	name   string // of this proof, part of every key it writes
-	silent int    // requests in a row to which no answer came
-	wrote  []written
-	report *Report
+	sts     *sts.Client
+	anybody *s3.Client // signs nothing
+	actors  [2]*actor
+	name    string // of this proof, part of every key it writes
+	silent  int    // requests in a row to which no answer came
+	wrote   []written
+	report  *Report
 }
 
 // actor is somebody with a session, or without one.
@@ -159,18 +165,39 @@ type actor struct {
 	objects map[string]object
 	session *Probe
 	own     map[string]*Probe // what the session did at home, by the call's name
+	// uploadID is an unfinished upload under its prefix; "" where there is none.
+	uploadID string
 }
 
 // object is one that the proof lays down.
 type object struct {
 	key, content string
-	laid         bool // written without an error
+	laid         bool   // written without an error
+	version      string // "" in a bucket that keeps none
 }
 
-// written is an object that may have to be deleted again.
+// versionID names the object's version. Without versioning it has one all the
+// same, "null", and actions on it are those on versions.
+func (o object) versionID() *string {
+	if o.version == "" {
+		return aws.String("null")
+	}
+	return &o.version
+}
+
+// written is an object that may have to be deleted again, or an upload that has to
+// be aborted.
 type written struct {
-	key string
-	by  []*s3.Client // who may be able to, the likeliest first
+	key    string
+	upload string       // "" for an object
+	by     []*s3.Client // who may be able to, the likeliest first
+}
+
+func (w written) String() string {
+	if w.upload == "" {
+		return w.key
+	}
+	return w.key + ", unfinished upload " + w.upload
 }
 
 func newProver(p Proof) *prover {
@@ -179,9 +206,11 @@ func newProver(p Proof) *prover {
 		Region: p.Config.Region, BaseEndpoint: endpoint(p.Target.STS), HTTPClient: p.Target.HTTPClient,
 		Credentials: aws.AnonymousCredentials{}, Retryer: aws.NopRetryer{},
 	})
+	v.anybody = v.s3ClientOf(aws.AnonymousCredentials{})
 	v.report = &Report{
 		Target: targetReport(p.Target), Config: p.Config, StartedAt: p.Now().UTC(),
 		Broken: []string{}, Unobserved: []Gap{}, Causes: []Cause{}, Leftovers: []string{},
+		NotTried: notTried(p),
 	}
 	if p.InForce != nil {
 		v.report.Documents = p.InForce.Documents.Form
@@ -228,12 +257,17 @@ func targetReport(t Target) TargetReport {
 	return r
 }
 
-// s3Client is a client for a session's keys that tries each request once.
+// s3Client is a client for a session's keys.
 func (v *prover) s3Client(key, secret, token string) *s3.Client {
+	return v.s3ClientOf(credentials.NewStaticCredentialsProvider(key, secret, token))
+}
+
+// s3ClientOf is a client that tries each request once.
+func (v *prover) s3ClientOf(who aws.CredentialsProvider) *s3.Client {
 	return s3.New(s3.Options{
 		Region: v.Config.Region, BaseEndpoint: endpoint(v.Target.S3), HTTPClient: v.Target.HTTPClient,
 		UsePathStyle: v.Target.S3 != "", Retryer: aws.NopRetryer{},
-		Credentials:                credentials.NewStaticCredentialsProvider(key, secret, token),
+		Credentials:                who,
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
 		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
 	})
@@ -251,8 +285,10 @@ func (v *prover) run(ctx context.Context) {
 		v.ownPrefix(ctx, x)
 	}
 	v.control(ctx)
+	v.unsigned(ctx)
 	for _, pair := range [][2]*actor{{a, b}, {b, a}} {
 		v.listings(ctx, pair[0], pair[1])
+		v.settings(ctx, pair[0])
 		v.reads(ctx, pair[0], pair[1])
 		v.neighbours(ctx, pair[0], pair[1])
 	}
@@ -394,7 +430,7 @@ func (v *prover) cleanUp(ctx context.Context) {
 	v.silent = 0
 	for _, w := range v.wrote {
 		if !v.remove(ctx, w) {
-			v.report.Leftovers = append(v.report.Leftovers, "s3://"+v.Config.Bucket+"/"+w.key)
+			v.report.Leftovers = append(v.report.Leftovers, "s3://"+v.Config.Bucket+"/"+w.String())
 		}
 	}
 }
@@ -404,13 +440,19 @@ func (v *prover) remove(ctx context.Context, w written) bool {
 		if client == nil {
 			continue
 		}
-		r := v.ask(ctx, func(ctx context.Context) reply {
-			_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &v.Config.Bucket, Key: &w.key})
-			return read(err)
-		})
-		if r.answer == Allowed || r.code == "NoSuchKey" {
+		r := v.ask(ctx, func(ctx context.Context) reply { return v.undo(w)(ctx, client) })
+		if r.answer == Allowed || r.code == "NoSuchKey" || r.code == "NoSuchUpload" {
 			return true
 		}
 	}
 	return false
+}
+
+func (v *prover) undo(w written) func(context.Context, *s3.Client) reply {
+	if w.upload == "" {
+		return v.removeOne(w.key)
+	}
+	return request((*s3.Client).AbortMultipartUpload, &s3.AbortMultipartUploadInput{
+		Bucket: &v.Config.Bucket, Key: &w.key, UploadId: &w.upload,
+	})
 }

@@ -44,6 +44,7 @@ type Report struct {
 	Causes     []Cause        `json:"causes"`
 	Probes     []*Probe       `json:"probes"`
 	Leftovers  []string       `json:"leftovers"` // objects of the proof that could not be deleted again
+	NotTried   []string       `json:"not_tried"` // what a proof of this kind does not cover
 }
 
 // TargetReport says what the proof speaks for.
@@ -120,6 +121,7 @@ type Probe struct {
 
 	label string // row of the text report
 	weak  string // why a refusal would not count
+	about string // tenant whose things an actor tries who is no tenant, where there is a probe for each
 }
 
 // WriteJSON writes the report for machines.

@@ -70,19 +70,21 @@ func (t *textReport) head() {
 }
 
 // field writes a name and its value, wrapped beside the name.
-func (t *textReport) field(name, value string) {
+func (t *textReport) field(name, value string) { t.painted("", name, value) }
+
+func (t *textReport) painted(sgr, name, value string) {
 	const indent = 12
 	for i, l := range wrap(value, width-indent) {
 		if i > 0 {
 			name = ""
 		}
-		t.line("  " + pad(clip(name, indent-3), indent-2) + l)
+		t.line(t.paint(sgr, "  "+pad(clip(name, indent-3), indent-2)+l))
 	}
 }
 
 var groups = []struct{ id, title string }{
 	{"session", "at STS"}, {"seed", "seeds"}, {"own", "own prefix"}, {"foreign", "other's prefix"},
-	{"near", "near misses"}, {"control", "controls"},
+	{"near", "near misses"}, {"anonymous", "no signature"}, {"control", "controls"},
 }
 
 // The columns of the table.
@@ -126,23 +128,28 @@ func asExpected(rows [][]*Probe) (held, rest [][]*Probe) {
 	return held, rest
 }
 
-// folded writes rows that all went as they must in a few lines: for each answer
-// how many there are, and their names below. It returns the title for the row
-// that follows, which is empty once it has been written.
+// folded writes rows that all went as they must in a few lines: for each answer and
+// each layer that refused how many there are, and their names below. A refusal that
+// names no layer, as every HEAD's, goes with the others. It returns the title for
+// the row that follows, which is empty once it has been written.
 func (t *textReport) folded(title string, rows [][]*Probe) string {
-	for _, want := range []Answer{Allowed, Denied, Held} {
+	for len(rows) > 0 {
 		var labels []string
 		var probes []*Probe
-		for _, row := range rows {
-			if row[0].Expected == want {
-				labels = append(labels, row[0].label)
-				probes = append(probes, row...)
+		want, by := rows[0][0].Expected, refusing(rows[0])
+		rows = slices.DeleteFunc(rows, func(row []*Probe) bool {
+			layer := refusing(row)
+			if row[0].Expected != want || layer != by && layer != layerNotSaid {
+				return false
 			}
+			labels, probes = append(labels, row[0].label), append(probes, row...)
+			return true
+		})
+		ways := fmt.Sprintf("%d ways", len(labels))
+		if len(labels) == 1 {
+			ways = "1 way"
 		}
-		if len(labels) == 0 {
-			continue
-		}
-		t.line(t.cells(title, fmt.Sprintf("%d ways", len(labels)), probes))
+		t.line(t.cells(title, ways, probes))
 		for _, l := range wrap(strings.Join(labels, " · "), width-2-colGroup-2) {
 			t.line(t.paint(dim, "  "+pad("", colGroup+2)+l))
 		}
@@ -151,7 +158,18 @@ func (t *textReport) folded(title string, rows [][]*Probe) string {
 	return title
 }
 
-// rows gathers the probes of a group that differ in their actor alone.
+// refusing is the layer that refused a row, the first where they differ.
+func refusing(row []*Probe) string {
+	by := ""
+	for _, p := range row {
+		if by == "" || by == layerNotSaid {
+			by = layerShort(p.RefusedBy)
+		}
+	}
+	return by
+}
+
+// rows gathers the probes of a group that differ in their tenant alone.
 func (t *textReport) rows(group string) [][]*Probe {
 	var rows [][]*Probe
 	at := map[string]int{}
@@ -159,10 +177,14 @@ func (t *textReport) rows(group string) [][]*Probe {
 		if p.Group != group {
 			continue
 		}
-		i, known := at[p.ID]
+		id := p.ID
+		if p.about != "" {
+			id = strings.TrimSuffix(id, "."+p.about)
+		}
+		i, known := at[id]
 		if !known {
 			i = len(rows)
-			at[p.ID] = i
+			at[id] = i
 			rows = append(rows, nil)
 		}
 		rows[i] = append(rows[i], p)
@@ -194,7 +216,7 @@ func (t *textReport) cells(title, label string, probes []*Probe) string {
 	cells := [2]string{pad("", colActor), pad("", colActor)}
 	for _, p := range probes {
 		i := 0 // an actor who is neither tenant stands in the first column
-		if p.Actor == t.Tenants[1].Name {
+		if p.Actor == t.Tenants[1].Name || p.about == t.Tenants[1].Name {
 			i = 1
 		}
 		cells[i] = t.cell(p)
@@ -281,6 +303,7 @@ func (t *textReport) reasons() {
 	}
 	t.list("why", causes, len(causes))
 	t.list("left behind, delete by hand", t.Leftovers, most)
+	t.painted(dim, "not tried", strings.Join(t.NotTried, "; "))
 	t.field("naive", t.Naive)
 	t.field("true", t.Truth)
 	verdict := t.verdict()

@@ -73,6 +73,9 @@ func TestTextReport(t *testing.T) {
 			}
 		}
 		r := prove(t, p)
+		if lines := strings.Count(asText(t, r, false), "\n"); !broken && lines >= 45 {
+			t.Errorf("%s has %d lines, want fewer than 45", name, lines)
+		}
 		r.Config.Issuer = "http://127.0.0.1:8091" // the port differs from run to run
 		golden(t, name, []byte(asText(t, r, false)))
 	}
@@ -91,7 +94,7 @@ func TestJSONReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"at_a_glance", "broken", "causes", "config", "finished_at", "leftovers", "naive_conclusion", "probes", "started_at",
+		"at_a_glance", "broken", "causes", "config", "finished_at", "leftovers", "naive_conclusion", "not_tried", "probes", "started_at",
 		"target", "tenants", "truth", "unobserved", "verdict",
 	}
 	if keys := keysOf(got); !slices.Equal(keys, want) {
@@ -101,6 +104,9 @@ func TestJSONReport(t *testing.T) {
 		if l, ok := got[list].([]any); !ok || len(l) != 0 {
 			t.Errorf("%s is %v, want an empty list", list, got[list])
 		}
+	}
+	if limits, ok := got["not_tried"].([]any); !ok || len(limits) < 5 {
+		t.Errorf("not_tried is %v, want what the proof does not cover", got["not_tried"])
 	}
 	probes, _ := got["probes"].([]any)
 	for _, p := range probes {

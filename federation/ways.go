@@ -18,7 +18,7 @@ import (
 func (v *prover) layObjects(ctx context.Context) {
 	for _, a := range v.actors {
 		home := v.Config.TenantPrefix(a.Tag)
-		for _, name := range []string{"read", "overwrite", "delete", "delete-many", "copy-onto"} {
+		for _, name := range []string{"read", "overwrite", "delete", "delete-version", "delete-many", "copy-onto"} {
 			v.lay(ctx, a, name, home)
 		}
 		if v.Seeder == nil {
@@ -29,7 +29,17 @@ func (v *prover) layObjects(ctx context.Context) {
 		for _, place := range v.besides(a) {
 			v.lay(ctx, a, place.id, place.prefix)
 		}
+		v.layUpload(ctx, a)
 	}
+}
+
+// layUpload begins an upload for others to list and abort. Without it they try
+// their hands at one that does not exist, so a failure takes no row.
+func (v *prover) layUpload(ctx context.Context, a *actor) {
+	v.ask(ctx, func(ctx context.Context) (r reply) {
+		a.uploadID, r = v.beginUpload(ctx, v.Seeder, v.uploadKey(a), a)
+		return r
+	})
 }
 
 // lay writes one object. Only a failure is worth a row in the report.
@@ -47,7 +57,7 @@ func (v *prover) lay(ctx context.Context, a *actor, name, prefix string) {
 		return
 	}
 	r := v.ask(ctx, func(ctx context.Context) reply { return v.put(o, a)(ctx, client) })
-	o.laid = r.answer == Allowed
+	o.laid, o.version = r.answer == Allowed, r.version
 	if o.laid {
 		return
 	}
@@ -71,7 +81,7 @@ type place struct{ id, what, prefix string }
 func (v *prover) besides(a *actor) []place {
 	all := []place{
 		{"longer", "<tag>0/", v.Config.TenantPrefix(a.Tag + "0")},
-		{"parent", "parent folder", v.Config.Prefix + "/"},
+		{"parent", "parent/", v.Config.Prefix + "/"},
 	}
 	if upper := strings.ToUpper(a.Tag); upper != a.Tag {
 		all = append(all, place{"capitals", "<TAG>/", v.Config.TenantPrefix(upper)})
@@ -117,7 +127,7 @@ func (v *prover) head(key string) func(context.Context, *s3.Client) reply {
 func (v *prover) listings(ctx context.Context, a, o *actor) {
 	c := v.Config
 	foreign, parent, bare := c.TenantPrefix(o.Tag), c.Prefix+"/", c.Prefix
-	beforeSlash := c.Prefix + "/" + a.Tag
+	beforeSlash, initial, slash := c.Prefix+"/"+a.Tag, c.Prefix+"/"+o.Tag[:min(len(o.Tag), 2)], "/"
 	for _, l := range []struct {
 		id, group, label, what string
 		listing
@@ -125,11 +135,16 @@ func (v *prover) listings(ctx context.Context, a, o *actor) {
 		{"control.list_all", "control", "list without a prefix", "list the bucket without a prefix", listing{}},
 		{"near.list_empty", "near", "list, empty prefix", "list with an empty prefix", listing{prefix: aws.String("")}},
 		{"foreign.list", "foreign", "list", "list " + o.Name + "'s prefix", listing{prefix: &foreign}},
-		{"near.list_parent", "near", "list parent folder", "list the parent folder", listing{prefix: &parent}},
-		{"near.list_tenants", "near", "list parent, by /", "list the tenants' names",
-			listing{&parent, aws.String("/")}},
-		{"near.list_bare", "near", "list parent, no slash", "list the parent folder without its slash", listing{prefix: &bare}},
-		{"near.list_no_slash", "near", "list <tag>, no slash", "list its own tag without the slash", listing{prefix: &beforeSlash}},
+		{"near.list_parent", "near", "list parent/", "list the parent folder", listing{prefix: &parent}},
+		{"near.list_tenants", "near", "list parent/ by /", "list the tenants' names",
+			listing{prefix: &parent, delimiter: &slash}},
+		{"near.list_initial", "near", "list <ta", "list the tenants whose tags begin as " + o.Name + "'s", listing{prefix: &initial}},
+		{"near.list_folders", "near", "list other's by /", "list " + o.Name + "'s folders",
+			listing{prefix: &foreign, delimiter: &slash}},
+		{"near.list_one", "near", "list other's, max 1", "list one name of " + o.Name + "'s",
+			listing{prefix: &foreign, maxKeys: aws.Int32(1)}},
+		{"near.list_bare", "near", "list parent", "list the parent folder without its slash", listing{prefix: &bare}},
+		{"near.list_no_slash", "near", "list <tag>", "list its own tag without the slash", listing{prefix: &beforeSlash}},
 	} {
 		resource := ""
 		if l.prefix != nil {
@@ -142,33 +157,6 @@ func (v *prover) listings(ctx context.Context, a, o *actor) {
 		a.own[l.id] = p
 	}
 	v.rareListings(ctx, a, o)
-}
-
-// rareListings show names by calls that a policy for ListBucket does not cover.
-func (v *prover) rareListings(ctx context.Context, a, o *actor) {
-	foreign := v.Config.TenantPrefix(o.Tag)
-	v.probe(ctx, a, spec{
-		id: "near.list_versions", group: "near", label: "list versions", what: "list the versions under " + o.Name + "'s prefix",
-		action: "s3:ListBucketVersions", resource: foreign, want: Denied, needs: []*Probe{a.own["list"]},
-		call: orNotOffered(func(ctx context.Context, client *s3.Client) reply {
-			out, err := client.ListObjectVersions(ctx, &s3.ListObjectVersionsInput{Bucket: &v.Config.Bucket, Prefix: &foreign})
-			if err != nil {
-				return read(err)
-			}
-			return done(out.ResultMetadata)
-		}),
-	})
-	v.probe(ctx, a, spec{
-		id: "near.list_uploads", group: "near", label: "list uploads", what: "list the bucket's unfinished uploads",
-		action: "s3:ListBucketMultipartUploads", want: Denied, needs: []*Probe{a.own["list"]},
-		call: orNotOffered(func(ctx context.Context, client *s3.Client) reply {
-			out, err := client.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &v.Config.Bucket})
-			if err != nil {
-				return read(err)
-			}
-			return done(out.ResultMetadata)
-		}),
-	})
 }
 
 // reads must all be refused to a, or show nothing of o's.
@@ -184,25 +172,7 @@ func (v *prover) reads(ctx context.Context, a, o *actor) {
 		action: "s3:GetObject", resource: theirs.key, want: Denied, needs: []*Probe{a.own["head"], get}, call: v.head(theirs.key),
 	})
 	v.missing(ctx, a, o, get)
-	v.probe(ctx, a, spec{
-		id: "near.get_version", group: "near", label: "get by version", what: "get the null version of an object of " + o.Name + "'s",
-		action: "s3:GetObjectVersion", resource: theirs.key, want: Denied, needs: exists,
-		call: orNotOffered(func(ctx context.Context, client *s3.Client) reply {
-			in := &s3.GetObjectInput{Bucket: &v.Config.Bucket, Key: &theirs.key, VersionId: aws.String("null")}
-			return v.getInput(ctx, client, in, theirs.content)
-		}),
-	})
-	v.probe(ctx, a, spec{
-		id: "near.get_tags", group: "near", label: "get tags", what: "get the tags of an object of " + o.Name + "'s",
-		action: "s3:GetObjectTagging", resource: theirs.key, want: Denied, needs: exists,
-		call: orNotOffered(func(ctx context.Context, client *s3.Client) reply {
-			out, err := client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: &v.Config.Bucket, Key: &theirs.key})
-			if err != nil {
-				return read(err)
-			}
-			return done(out.ResultMetadata)
-		}),
-	})
+	v.rareReads(ctx, a, o)
 	v.probe(ctx, a, spec{
 		id: "near.copy_from", group: "near", label: "copy to its own", what: "copy an object of " + o.Name + "'s to its own prefix",
 		action: "s3:GetObject", resource: theirs.key, want: Denied, needs: append(exists, a.own["put"]),
@@ -228,8 +198,8 @@ func (v *prover) missing(ctx context.Context, a, o *actor, existing *Probe) {
 		needs     []*Probe
 		call      func(context.Context, *s3.Client) reply
 	}{
-		{"near.get_missing", "get what is missing", []*Probe{existing}, v.get(object{key: key})},
-		{"near.head_missing", "head of what is missing", []*Probe{existing, a.own["head"]}, v.head(key)},
+		{"near.get_missing", "get missing", []*Probe{existing}, v.get(object{key: key})},
+		{"near.head_missing", "head missing", []*Probe{existing, a.own["head"]}, v.head(key)},
 	} {
 		v.probe(ctx, a, spec{
 			id: m.id, group: "near", label: m.label, what: "learn that " + o.Name + " lacks an object", action: "s3:GetObject",
@@ -310,9 +280,17 @@ func (v *prover) writes(ctx context.Context, a, o *actor) {
 			func(string) func(context.Context, *s3.Client) reply { return v.put(over, o) }},
 		{"foreign.delete", "foreign", "delete", "delete an object of " + o.Name + "'s", "s3:DeleteObject", "delete", "delete",
 			v.removeOne},
+		{"foreign.delete_version", "foreign", "delete version", "delete a version of an object of " + o.Name + "'s",
+			"s3:DeleteObjectVersion", "delete-version", "delete",
+			func(key string) func(context.Context, *s3.Client) reply {
+				version := o.objects["delete-version"].versionID()
+				return orNotOffered(request((*s3.Client).DeleteObject, &s3.DeleteObjectInput{
+					Bucket: &v.Config.Bucket, Key: &key, VersionId: version,
+				}))
+			}},
 		{"near.delete_many", "near", "delete in a batch", "delete an object of " + o.Name + "'s in a batch", "s3:DeleteObject",
 			"delete-many", "delete", v.removeMany},
-		{"near.copy_onto", "near", "copy onto the other's", "copy an object of its own onto one of " + o.Name + "'s",
+		{"near.copy_onto", "near", "copy onto other's", "copy an object of its own onto one of " + o.Name + "'s",
 			"s3:PutObject", "copy-onto", "put",
 			func(key string) func(context.Context, *s3.Client) reply { return v.copy(mine, key, o) }},
 	} {
@@ -322,6 +300,7 @@ func (v *prover) writes(ctx context.Context, a, o *actor) {
 			needs: []*Probe{a.own[w.control]}, call: w.call(target.key), owner: o, target: target,
 		})
 	}
+	v.rareWrites(ctx, a, o)
 	v.dottedPut(ctx, a, o)
 }
 
@@ -356,7 +335,7 @@ func (v *prover) arrival(ctx context.Context, o *actor, arrived object, writer *
 	case seen.code == "NoSuchKey":
 		return reply{answer: Held, status: http.StatusOK, message: "written under its own prefix"}
 	case seen.answer == Allowed:
-		v.remember(arrived.key, writer, o)
+		v.remember(written{key: arrived.key}, writer, o)
 		return read(nil)
 	default:
 		unknown.message = o.Name + " could not look where it went: " + seen.text()
