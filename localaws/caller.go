@@ -125,7 +125,7 @@ func (s *Server) fillUser(st *snapshot, c *caller, u *user) *apiError {
 func (s *Server) fillSession(st *snapshot, c *caller, r *role, v *session) *apiError {
 	c.session, c.userID = v, r.ID+":"+v.Name
 	c.principal = policy.Principal{Kind: policy.RoleSession, Account: st.Account, ARN: st.sessionARN(r, v.Name),
-		Issuer: st.roleARN(r), ID: r.ID}
+		Issuer: st.roleARN(r), ID: r.ID, SessionID: c.userID}
 	c.context.Set("aws:PrincipalArn", c.principal.Issuer)
 	c.context.Set("aws:PrincipalAccount", st.Account)
 	c.context.Set("aws:PrincipalType", "AssumedRole")
@@ -233,10 +233,10 @@ func (s *Server) lookupKey(accessKeyID, sessionToken string) (signingKey, *apiEr
 	return signingKey{secret: v.Secret, token: sessionToken, expires: v.expires()}, nil
 }
 
-// principalID maps a user or role ARN in a policy to its unique id. An
-// account's root and its twelve digits stand for themselves, and so does a
-// session ARN whose role exists. Principals of other accounts are not known
-// here, apart from the account as a whole.
+// principalID maps a user or role ARN in a policy to its unique id, and the ARN
+// of a role session to the role's unique id and the session's name. An
+// account's root and its twelve digits stand for themselves. Principals of
+// other accounts are not known here, apart from the account as a whole.
 func (s *Server) principalID(arn string) (id string, ok bool) {
 	return s.state.snapshot().principalID(arn)
 }
@@ -273,13 +273,19 @@ func (s *state) principalID(arn string) (string, bool) {
 	case parts[2] == "sts" && kind == "assumed-role":
 		roleName, sessionName, ok := strings.Cut(rest, "/")
 		if r := s.Roles[strings.ToLower(roleName)]; ok && r != nil && s.sessionARN(r, sessionName) == arn && isSessionName(sessionName) {
-			return arn, true
+			return r.ID + ":" + sessionName, true
 		}
 	}
 	return "", false
 }
 
 func (s *state) principalARN(id string) (string, bool) {
+	if roleID, sessionName, ok := strings.Cut(id, ":"); ok && isUniqueID(roleID) {
+		if r := s.roleByID(roleID); r != nil {
+			return s.sessionARN(r, sessionName), true
+		}
+		return "", false
+	}
 	if !isUniqueID(id) {
 		return id, true
 	}

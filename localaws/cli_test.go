@@ -146,6 +146,19 @@ func driveCLI(t *testing.T, path string) {
 	if arn := member(t, chained, "AssumedRoleUser", "Arn"); !strings.HasSuffix(arn, ":assumed-role/second/chain") {
 		t.Errorf("got %s", arn)
 	}
+	admin.must(t, "iam", "create-user", "--user-name", "old")
+	admin.must(t, "iam", "update-user", "--user-name", "old", "--new-user-name", "new", "--new-path", "/team/")
+	if arn := member(t, admin.must(t, "iam", "get-user", "--user-name", "new"), "User", "Arn"); !strings.HasSuffix(arn, ":user/team/new") {
+		t.Errorf("got %s", arn)
+	}
+	admin.must(t, "iam", "create-group", "--group-name", "old")
+	admin.must(t, "iam", "update-group", "--group-name", "old", "--new-group-name", "new")
+	if arn := member(t, admin.must(t, "iam", "get-group", "--group-name", "new"), "Group", "Arn"); !strings.HasSuffix(arn, ":group/new") {
+		t.Errorf("got %s", arn)
+	}
+	if _, failure := session.run(t, "sts", "get-session-token"); !strings.Contains(failure, "AccessDenied") || !strings.Contains(failure, "Cannot call GetSessionToken with session credentials") {
+		t.Errorf("want AccessDenied, got %q", failure)
+	}
 	details := admin.must(t, "iam", "get-account-authorization-details")
 	if roles, ok := details["RoleDetailList"].([]any); !ok || len(roles) != 2 {
 		t.Errorf("want two roles, got %v", details)

@@ -19,7 +19,15 @@
 // managed policies, permissions boundaries and tags, and
 // GetAccountAuthorizationDetails; stsOperations and iamOperations name them
 // all. Any other call gets InvalidAction, as at AWS. There are no credentials
-// of the account's root user.
+// of the account's root user, and no sessions of users: GetSessionToken and
+// GetFederationToken get InvalidAction too, or, from a session, the refusal that
+// AWS has for it.
+//
+// A bucket is in the path, or in the host before .s3.REGION.amazonaws.com and
+// its like or before .s3.localhost. Before a bare .localhost stands a bucket
+// only if there is one of that name or the request makes it, since the endpoint
+// itself may be called so. A request to a bucket's host is S3's, whatever it
+// looks like.
 //
 // Sessions are kept nowhere: a session token is the session, sealed under the
 // state folder's key, and is good until the time written in it, by the clock of

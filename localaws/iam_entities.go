@@ -2,6 +2,7 @@ package localaws
 
 import (
 	"slices"
+	"strings"
 
 	"agentkeys/policy"
 )
@@ -73,6 +74,27 @@ func entityOperations(k entityKind) map[string]operation {
 		ops["List"+k.noun+"Tags"] = op(false, (*call).listEntityTags)
 	}
 	return ops
+}
+
+// newName reads the name and path that UpdateUser and UpdateGroup give, each of
+// them as it is where it is left out. The caller must be allowed to act on the
+// new ARN as on the old one: else a right over some names would be one over all.
+// Source: IAM API Reference, UpdateUser.
+func (c *call) newName(on *entity, noun string, maxName int) (entity, *apiError) {
+	var v violations
+	v.text(c.params, "New"+noun+"Name", false, 1, maxName, nameRequired)
+	v.text(c.params, "NewPath", false, 1, 512, pathPattern)
+	if e := v.refusal(); e != nil {
+		return entity{}, e
+	}
+	next := entity{Name: on.Name, Path: on.Path}
+	if name, ok := c.params["New"+noun+"Name"]; ok {
+		next.Name = name
+	}
+	if path, ok := c.params["NewPath"]; ok {
+		next.Path = path
+	}
+	return next, c.authorize("iam:"+c.action, c.state.arn(strings.ToLower(noun), next.Path, next.Name))
 }
 
 func (c *call) policyName() (string, *apiError) {

@@ -9,6 +9,7 @@ var groupOperations = map[string]operation{
 	"CreateGroup":         {writes: true, resource: func(c *call) string { return c.named("group", "GroupName") }, run: (*call).createGroup},
 	"GetGroup":            {resource: groupResource, run: (*call).getGroup},
 	"ListGroups":          {resource: listOf("group"), run: (*call).listGroups},
+	"UpdateGroup":         {writes: true, resource: groupResource, run: (*call).updateGroup},
 	"DeleteGroup":         {writes: true, resource: groupResource, run: (*call).deleteGroup},
 	"AddUserToGroup":      {writes: true, resource: groupResource, run: (*call).addUserToGroup},
 	"RemoveUserFromGroup": {writes: true, resource: groupResource, run: (*call).removeUserFromGroup},
@@ -121,6 +122,25 @@ func (c *call) listGroupsForUser() (any, *apiError) {
 		return nil, e
 	}
 	return c.groupPage(c.state.groupsOf(u))
+}
+
+// updateGroup is updateUser for a group.
+func (c *call) updateGroup() (any, *apiError) {
+	g, e := c.mustGroup()
+	if e != nil {
+		return nil, e
+	}
+	next, e := c.newName(&g.entity, "Group", 128)
+	if e != nil {
+		return nil, e
+	}
+	if other := c.state.Groups[strings.ToLower(next.Name)]; other != nil && other != g {
+		return nil, alreadyExists("Group with name %s already exists.", other.Name)
+	}
+	delete(c.state.Groups, strings.ToLower(g.Name))
+	g.Name, g.Path = next.Name, next.Path
+	c.state.Groups[strings.ToLower(g.Name)] = g
+	return nil, nil
 }
 
 func (c *call) deleteGroup() (any, *apiError) {

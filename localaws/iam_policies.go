@@ -85,7 +85,8 @@ func (s *state) policyXML(p *managedPolicy) xmlPolicy {
 func (s *state) awsPolicyXML(p *awsPolicy) xmlPolicy {
 	arn := awsPolicyARN(p.name)
 	attached, boundary := s.usesOf(arn)
-	return xmlPolicy{PolicyName: p.name, PolicyID: p.id, Arn: arn, Path: "/", DefaultVersionID: versionID(1),
+	slash := lastSlash(p.name)
+	return xmlPolicy{PolicyName: p.name[slash+1:], PolicyID: p.id, Arn: arn, Path: "/" + p.name[:slash+1], DefaultVersionID: versionID(1),
 		AttachmentCount: attached, PermissionsBoundaryUsageCount: boundary, IsAttachable: true, Description: p.description,
 		CreateDate: timestamp(awsPoliciesSince), UpdateDate: timestamp(awsPoliciesSince)}
 }

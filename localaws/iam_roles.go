@@ -13,6 +13,8 @@ var roleOperations = map[string]operation{
 	"UpdateRoleDescription":  {writes: true, resource: roleResource, run: (*call).updateRoleDescription},
 	"UpdateAssumeRolePolicy": {writes: true, resource: roleResource, run: (*call).updateAssumeRolePolicy},
 	"DeleteRole":             {writes: true, resource: roleResource, run: (*call).deleteRole},
+
+	"ListInstanceProfilesForRole": {resource: roleResource, run: (*call).listInstanceProfiles},
 }
 
 // maxTrustPolicy is IAM's default quota, in characters other than white space.
@@ -187,6 +189,18 @@ func (c *call) updateAssumeRolePolicy() (any, *apiError) {
 	}
 	r.Trust, e = c.trustDocument("PolicyDocument")
 	return nil, e
+}
+
+// listInstanceProfiles answers that the role is in none: there are none here,
+// and tools ask before they delete a role.
+func (c *call) listInstanceProfiles() (any, *apiError) {
+	if _, e := c.mustRole(); e != nil {
+		return nil, e
+	}
+	return struct {
+		InstanceProfiles list[string]
+		paged
+	}{}, nil
 }
 
 func (c *call) deleteRole() (any, *apiError) {

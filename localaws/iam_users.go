@@ -9,6 +9,7 @@ var userOperations = map[string]operation{
 	"CreateUser": {writes: true, resource: func(c *call) string { return c.named("user", "UserName") }, run: (*call).createUser},
 	"GetUser":    {resource: userResource, run: (*call).getUser},
 	"ListUsers":  {resource: listOf("user"), run: (*call).listUsers},
+	"UpdateUser": {writes: true, resource: userResource, run: (*call).updateUser},
 	"DeleteUser": {writes: true, resource: userResource, run: (*call).deleteUser},
 }
 
@@ -133,6 +134,26 @@ func (c *call) listUsers() (any, *apiError) {
 		Users list[xmlUser]
 		paged
 	}{users, end}, nil
+}
+
+// updateUser gives a user another name or path. Keys, groups and stored
+// policies go by the unique id, which stays.
+func (c *call) updateUser() (any, *apiError) {
+	u, e := c.mustUser()
+	if e != nil {
+		return nil, e
+	}
+	next, e := c.newName(&u.entity, "User", 64)
+	if e != nil {
+		return nil, e
+	}
+	if other := c.state.Users[strings.ToLower(next.Name)]; other != nil && other != u {
+		return nil, alreadyExists("User with name %s already exists.", other.Name)
+	}
+	delete(c.state.Users, strings.ToLower(u.Name))
+	u.Name, u.Path = next.Name, next.Path
+	c.state.Users[strings.ToLower(u.Name)] = u
+	return nil, nil
 }
 
 func (c *call) deleteUser() (any, *apiError) {

@@ -41,10 +41,12 @@ type issuers struct {
 // fetched again, as often as limit has it: whoever sends tokens with made-up
 // key ids cannot use us to flood the issuer.
 type keySource struct {
-	mu      sync.Mutex // guards the rest, and is held while fetching so that one request fetches for all
+	fetching chan struct{} // holds one value during a fetch, so that one request fetches for all
+	limit    *rate.Limiter
+
+	mu      sync.Mutex // guards the rest; never held while waiting for the issuer
 	keys    *keySet    // nil until the first fetch succeeded
 	fetched time.Time
-	limit   *rate.Limiter
 }
 
 func newIssuers(client *http.Client) *issuers {
@@ -66,24 +68,22 @@ func (i *issuers) close() {
 	}
 }
 
-// key returns the issuer's public key for a token.
+// key returns the issuer's public key for a token. A token of a key that is
+// known waits for nobody: a slow issuer holds up those only who need it.
 func (i *issuers) key(ctx context.Context, issuer string, t *webToken, now time.Time) (any, error) {
-	i.mu.Lock()
-	src := i.byURL[issuer]
-	if src == nil {
-		src = &keySource{limit: rate.NewLimiter(rate.Every(fetchEvery), fetchBurst)}
-		i.byURL[issuer] = src
+	src := i.source(issuer)
+	if key, err := src.find(t, now); !errors.Is(err, errUnknownKey) {
+		return key, err
 	}
-	i.mu.Unlock()
-
-	src.mu.Lock()
-	defer src.mu.Unlock()
-	age := now.Sub(src.fetched)
-	fresh := src.keys != nil && age >= 0 && age < keySetTTL // a clock that went back makes it stale
-	if fresh {
-		if key, err := src.keys.find(t); err == nil || !errors.Is(err, errUnknownKey) {
-			return key, err
-		}
+	select {
+	case src.fetching <- struct{}{}:
+		defer func() { <-src.fetching }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for the keys of %q: %w", issuer, ctx.Err())
+	}
+	// The fetch that this one waited for may have brought the key.
+	if key, err := src.find(t, now); !errors.Is(err, errUnknownKey) {
+		return key, err
 	}
 	if !src.limit.AllowN(now, 1) {
 		return nil, fmt.Errorf("the keys of %q were fetched too often: want at most %d at once and one per %v", issuer, fetchBurst, fetchEvery)
@@ -92,8 +92,39 @@ func (i *issuers) key(ctx context.Context, issuer string, t *webToken, now time.
 	if err != nil {
 		return nil, err
 	}
-	src.keys, src.fetched = keys, now
+	src.set(keys, now)
 	return keys.find(t)
+}
+
+func (i *issuers) source(issuer string) *keySource {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	src := i.byURL[issuer]
+	if src == nil {
+		src = &keySource{fetching: make(chan struct{}, 1), limit: rate.NewLimiter(rate.Every(fetchEvery), fetchBurst)}
+		i.byURL[issuer] = src
+	}
+	return src
+}
+
+// find looks the token's key up in the key set that there is; where there is
+// none, or an old one, no key is known. A request that began before the fetch
+// did takes its keys as well; a clock that went further back than keys live
+// makes them old.
+func (s *keySource) find(t *webToken, now time.Time) (any, error) {
+	s.mu.Lock()
+	keys, age := s.keys, now.Sub(s.fetched)
+	s.mu.Unlock()
+	if keys == nil || age.Abs() >= keySetTTL {
+		return nil, errUnknownKey
+	}
+	return keys.find(t)
+}
+
+func (s *keySource) set(keys *keySet, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys, s.fetched = keys, now
 }
 
 // discovery is the part of a discovery document that AWS insists on.

@@ -1,11 +1,14 @@
 package localaws
 
 import (
+	"context"
 	"crypto/elliptic"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,6 +109,61 @@ func TestKeySetFlood(t *testing.T) {
 	}
 	if _, err := a.assume(sign(t, jose.ES256, testEC, "ec", payload)); err != nil {
 		t.Errorf("a good token meanwhile: %v", err)
+	}
+}
+
+// TestSlowIssuer holds that a token of a known key is served while the issuer
+// is being asked for another key and does not answer.
+func TestSlowIssuer(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var slow atomic.Bool
+	keys, err := json.Marshal(map[string]any{"keys": []any{jose.JSONWebKey{Key: testEC.Public(), KeyID: "ec"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var site *httptest.Server
+	site = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/jwks" {
+			if slow.Load() {
+				asked <- struct{}{}
+				<-answer
+			}
+			w.Write(keys)
+			return
+		}
+		json.NewEncoder(w).Encode(discovery{site.URL, site.URL + "/jwks", []string{"id_token"}, []string{"public"}, []string{"ES256"}})
+	}))
+	defer site.Close()
+	i, now := newIssuers(nil), time.Now()
+	defer i.close()
+	known, unknown := &webToken{alg: jose.ES256, kid: "ec", hasKID: true}, &webToken{alg: jose.ES256, kid: "new", hasKID: true}
+	if _, err := i.key(t.Context(), site.URL, known, now); err != nil {
+		t.Fatal(err)
+	}
+	slow.Store(true)
+	waiting := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := i.key(t.Context(), site.URL, unknown, now)
+			waiting <- err
+		}()
+	}
+	<-asked
+	if _, err := i.key(t.Context(), site.URL, known, now.Add(-time.Second)); err != nil { // must not wait
+		t.Error(err)
+	}
+	answer <- struct{}{}
+	<-asked // the second fetch begins once the first has ended
+	answer <- struct{}{}
+	for range 2 {
+		if err := <-waiting; !errors.Is(err, errUnknownKey) {
+			t.Errorf("got %v, want %v", err, errUnknownKey)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := i.key(ctx, site.URL, unknown, now); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
 

@@ -22,24 +22,36 @@ const maxParams = 1000
 type params map[string]string
 
 // isQueryRequest tells the query protocol of STS and IAM from S3, which shares
-// the endpoint: a form posted to the root, or a GET of it that names an Action.
+// the endpoint: a form posted to the root, or a GET or POST of it that names an
+// Action. A body that is not said to be anything is a form, since S3 has no POST
+// at the root. The caller has made sure that the host names no bucket.
 func isQueryRequest(r *http.Request) bool {
 	if r.URL.Path != "/" && r.URL.Path != "" {
 		return false
 	}
 	switch r.Method {
 	case http.MethodPost:
-		kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-		return kind == "application/x-www-form-urlencoded"
+		return mayBeForm(r) || namesAction(r)
 	case http.MethodGet:
-		query, err := parseQuery(r.URL.RawQuery)
-		return err == nil && slices.ContainsFunc(query, func(p param) bool { return p.name == "Action" })
+		return namesAction(r)
 	}
 	return false
 }
 
-// readParams reads the parameters, from the query of a GET or the body of a
-// POST, and leaves the body in place for the signature.
+func namesAction(r *http.Request) bool {
+	query, err := parseQuery(r.URL.RawQuery)
+	return err == nil && slices.ContainsFunc(query, func(p param) bool { return p.name == "Action" })
+}
+
+// mayBeForm reports whether the body is a form by its type, or has no type.
+func mayBeForm(r *http.Request) bool {
+	sent := r.Header.Get("Content-Type")
+	kind, _, _ := mime.ParseMediaType(sent)
+	return sent == "" || kind == "application/x-www-form-urlencoded"
+}
+
+// readParams reads the parameters, from the query of a GET or from query and
+// body of a POST, and leaves the body in place for the signature.
 func readParams(r *http.Request) (params, *apiError) {
 	if r.Method == http.MethodGet {
 		return parseParams(r.URL.RawQuery)
@@ -52,18 +64,22 @@ func readParams(r *http.Request) (params, *apiError) {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "The request body is longer than %d bytes.", maxQueryBody)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if r.URL.RawQuery != "" {
-		return nil, refuse(http.StatusBadRequest, "MalformedInput", "Parameters came in the query of a POST; want them in the body alone.")
+	if len(body) > 0 && !mayBeForm(r) {
+		return nil, refuse(http.StatusBadRequest, "MalformedInput", "The request body is %s; want a form.", clip(r.Header.Get("Content-Type")))
 	}
-	return parseParams(string(body))
+	return parseParams(r.URL.RawQuery, string(body))
 }
 
-// parseParams refuses a parameter that comes twice: which of the two counts
-// would be a guess, and the signature covers both.
-func parseParams(raw string) (params, *apiError) {
-	list, err := parseQuery(raw)
-	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "MalformedInput", "The parameters are not form-encoded.")
+// parseParams refuses a parameter that comes twice, be it once in each text:
+// which of the two counts would be a guess, and the signature covers both.
+func parseParams(texts ...string) (params, *apiError) {
+	var list []param
+	for _, text := range texts {
+		some, err := parseQuery(text)
+		if err != nil {
+			return nil, refuse(http.StatusBadRequest, "MalformedInput", "The parameters are not form-encoded.")
+		}
+		list = append(list, some...)
 	}
 	if len(list) > maxParams {
 		return nil, refuse(http.StatusBadRequest, "MalformedInput", "Want at most %d parameters, got %d.", maxParams, len(list))

@@ -3,6 +3,7 @@ package localaws
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -129,7 +130,7 @@ func wrongRegion(sig signature, region string) *apiError {
 // locate takes bucket and key from Host and path.
 func (c *s3Call) locate() *apiError {
 	path := rawPath(c.r)
-	name := hostBucket(c.r.Host, c.b.server.config.Region)
+	name := c.b.hostBucket(c.r)
 	rest := strings.TrimPrefix(path, "/")
 	if name == "" {
 		name, rest, _ = strings.Cut(rest, "/")
@@ -173,18 +174,29 @@ func climbs(key string) bool {
 	return false
 }
 
-// hostBucket is the bucket of a virtual-hosted request, "" for path style.
-func hostBucket(host, region string) string {
+// hostBucket is the bucket of a virtual-hosted request, "" for path style. A
+// bare .localhost is no more than a name of this machine, which may serve paths
+// as aws.localhost: what stands before it is a bucket if there is one of that
+// name, or if the request makes one, for which no path style has a PUT of "/".
+func (b *s3) hostBucket(r *http.Request) string {
+	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	host = strings.ToLower(host)
-	for _, suffix := range []string{".s3." + region + ".amazonaws.com", ".s3.amazonaws.com", ".s3.localhost", ".localhost"} {
+	host, region := strings.ToLower(host), b.server.config.Region
+	for _, suffix := range []string{".s3." + region + ".amazonaws.com", ".s3.dualstack." + region + ".amazonaws.com", ".s3.amazonaws.com", ".s3.localhost"} {
 		if name, ok := strings.CutSuffix(host, suffix); ok && validBucketName(name) {
 			return name
 		}
 	}
-	return ""
+	name, ok := strings.CutSuffix(host, ".localhost")
+	if !ok || !validBucketName(name) {
+		return ""
+	}
+	if bkt, _ := b.find(name); bkt == nil && (r.Method != http.MethodPut || rawPath(r) != "/") {
+		return ""
+	}
+	return name
 }
 
 // parseQuery takes each parameter once.
@@ -303,6 +315,19 @@ func (c *s3Call) change(fn func() error) *apiError {
 		return noSuchBucket()
 	}
 	return c.fault(fn())
+}
+
+// withDraft runs use with the draft of a file of the call's bucket.
+func (c *s3Call) withDraft(path string, v any, use func(*draft) *apiError) *apiError {
+	d, err := writeDraft(path, v)
+	if errors.Is(err, fs.ErrNotExist) { // the folder went with the bucket
+		return noSuchBucket()
+	}
+	if err != nil {
+		return c.fault(err)
+	}
+	defer d.discard()
+	return use(d)
 }
 
 // fault turns an error into the answer: a refusal as it is, anything else into

@@ -1,12 +1,14 @@
 package localaws
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	s3sdk "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -235,5 +237,43 @@ func TestConcurrentWriters(t *testing.T) {
 	}
 	if files := a.dataFiles(); files != 1 {
 		t.Errorf("got %d data files, want 1", files)
+	}
+}
+
+// TestWritesWaitOutsideTheLock holds a put up at the lock: its file is on disk
+// by then, and what became of the key meanwhile still counts.
+func TestWritesWaitOutsideTheLock(t *testing.T) {
+	a, admin := newBucket(t)
+	b := a.server.s3
+	bkt, _ := b.find(testBucket)
+	drafts := func() int {
+		files, err := filepath.Glob(filepath.Join(bkt.dir, "objects", "tmp-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	// A reader keeps writers out, and lets the put look its bucket up.
+	b.mu.RLock()
+	done := make(chan error, 1)
+	go func() {
+		_, err := admin.PutObject(context.Background(), &s3sdk.PutObjectInput{Bucket: aws.String(testBucket), Key: aws.String("k"), Body: strings.NewReader("late"), IfNoneMatch: aws.String("*")})
+		done <- err
+	}()
+	for deadline := time.Now().Add(20 * time.Second); drafts() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.mu.RUnlock()
+			t.Fatalf("the put wrote nothing before it had the lock; %v", <-done)
+		}
+	}
+	if bkt.objects["k"] != nil {
+		t.Error("the put took effect without the lock")
+	}
+	first := &s3Object{Key: "k", Data: "none"}
+	bkt.objects["k"] = first // the one writer besides this test waits for the lock
+	b.mu.RUnlock()
+	wantCode(t, <-done, "PreconditionFailed")
+	if bkt.objects["k"] != first || drafts() != 0 || a.dataFiles() != 0 {
+		t.Errorf("got object %+v, %d drafts and %d data files; want the first object and nothing else", bkt.objects["k"], drafts(), a.dataFiles())
 	}
 }

@@ -151,7 +151,10 @@ func (c *s3Call) putPart() *apiError {
 		return e
 	}
 	done := &part{Number: n, Data: got.data, Size: got.size, ETag: got.etag, Modified: c.now.UTC(), Checksum: got.sum}
-	if e := c.changeUpload(u, func() error { return c.bkt.putPart(u, done) }); e != nil {
+	e = c.withDraft(filepath.Join(c.bkt.dir, "uploads", uploadFile(u.ID, n)), done, func(d *draft) *apiError {
+		return c.changeUpload(u, func() error { return c.bkt.putPart(u, done, d) })
+	})
+	if e != nil {
 		_ = c.bkt.drop(got.data) // else it is left for the next start
 		return e
 	}
@@ -244,14 +247,16 @@ func (c *s3Call) completeUpload() *apiError {
 	if e != nil {
 		return e
 	}
-	e = c.changeUpload(u, func() error {
-		if e := c.precondition(c.bkt.objects[o.Key]); e != nil {
-			return e
-		}
-		if err := c.bkt.put(o); err != nil {
-			return err
-		}
-		return c.bkt.removeUpload(u)
+	e = c.withDraft(c.bkt.objectPath(o.Key), o, func(d *draft) *apiError {
+		return c.changeUpload(u, func() error {
+			if e := c.precondition(c.bkt.objects[o.Key]); e != nil {
+				return e
+			}
+			if err := c.bkt.put(o, d); err != nil {
+				return err
+			}
+			return c.bkt.removeUpload(u)
+		})
 	})
 	if e != nil {
 		c.dropUnused(o)

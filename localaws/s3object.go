@@ -159,16 +159,16 @@ func (c *s3Call) receive() (received, *apiError) {
 
 // commit makes o the object of its key, or drops its data.
 func (c *s3Call) commit(o *s3Object) *apiError {
-	e := c.change(func() error {
-		if e := c.precondition(c.bkt.objects[o.Key]); e != nil {
-			return e
-		}
-		return c.bkt.put(o)
+	e := c.withDraft(c.bkt.objectPath(o.Key), o, func(d *draft) *apiError {
+		return c.change(func() error {
+			if e := c.precondition(c.bkt.objects[o.Key]); e != nil {
+				return e
+			}
+			return c.bkt.put(o, d)
+		})
 	})
 	if e != nil {
-		if err := c.bkt.drop(o.Data); err != nil {
-			c.b.server.config.Log.Debug("s3 data of a refused request is left for the next start", "error", err)
-		}
+		c.dropUnused(o)
 	}
 	return e
 }

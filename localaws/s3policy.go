@@ -60,7 +60,8 @@ func (c *s3Call) putPolicy() *apiError {
 	if e != nil {
 		return e
 	}
-	doc, err := policy.ParseBucketPolicy(data, policy.BucketRules{Bucket: c.name, Account: c.b.server.config.Account, PrincipalExists: c.b.principalExists})
+	doc, err := policy.ParseBucketPolicy(data, policy.BucketRules{Bucket: c.name, Account: c.b.server.config.Account,
+		CanonicalUser: c.b.owner().ID, PrincipalExists: c.b.principalExists})
 	if err != nil {
 		return c.malformedPolicy(err)
 	}
@@ -102,11 +103,13 @@ func (b *s3) principalExists(arn string) bool {
 	return ok
 }
 
-// bindPrincipals gives the document as it is stored.
+// bindPrincipals gives the document as it is stored. An account is stored as
+// S3 shows it, by the ARN of its root, whether it was named by its number or by
+// its canonical id, which validation let pass for this account alone.
 func (c *s3Call) bindPrincipals(doc *policy.Document) (json.RawMessage, *apiError) {
-	bound := mapPrincipals(doc, func(arn string) string {
+	bound := mapPrincipals(rootOfCanonical(doc, c.b.server.config.Account), func(arn string) string {
 		if isAccountID(arn) {
-			return "arn:aws:iam::" + arn + ":root" // which is how S3 shows it
+			return rootARNOf(arn)
 		}
 		if id, ok := c.b.server.principalID(arn); ok {
 			return id
@@ -120,8 +123,34 @@ func (c *s3Call) bindPrincipals(doc *policy.Document) (json.RawMessage, *apiErro
 	return data, nil
 }
 
+func rootARNOf(account string) string { return "arn:aws:iam::" + account + ":root" }
+
+// rootOfCanonical copies a document with the account's root in place of its
+// canonical id: requests carry no canonical id that a statement could match.
+func rootOfCanonical(doc *policy.Document, account string) *policy.Document {
+	return eachPrincipals(doc, func(p *policy.Principals) {
+		if len(p.CanonicalUser) == 0 {
+			return
+		}
+		p.CanonicalUser = nil
+		if root := rootARNOf(account); !slices.Contains(p.AWS, root) {
+			p.AWS = append(p.AWS, root)
+		}
+	})
+}
+
 // mapPrincipals copies a document with every AWS principal replaced.
 func mapPrincipals(doc *policy.Document, replace func(string) string) *policy.Document {
+	return eachPrincipals(doc, func(p *policy.Principals) {
+		for i, arn := range p.AWS {
+			p.AWS[i] = replace(arn)
+		}
+	})
+}
+
+// eachPrincipals copies a document and changes each Principal and NotPrincipal
+// of the copy.
+func eachPrincipals(doc *policy.Document, change func(*policy.Principals)) *policy.Document {
 	next := *doc
 	next.Statements = slices.Clone(doc.Statements)
 	for i := range next.Statements {
@@ -132,9 +161,7 @@ func mapPrincipals(doc *policy.Document, replace func(string) string) *policy.Do
 			}
 			replaced := **p
 			replaced.AWS = slices.Clone(replaced.AWS)
-			for j, arn := range replaced.AWS {
-				replaced.AWS[j] = replace(arn)
-			}
+			change(&replaced)
 			*p = &replaced
 		}
 	}

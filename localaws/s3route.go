@@ -42,6 +42,7 @@ var bucketRoutes = map[string]route{
 	"GET requestPayment":       {constant("s3:GetBucketRequestPayment", `<RequestPaymentConfiguration xmlns="`+s3Namespace+`"><Payer>BucketOwner</Payer></RequestPaymentConfiguration>`), ""},
 	"GET logging":              {constant("s3:GetBucketLogging", `<BucketLoggingStatus xmlns="`+s3Namespace+`"/>`), ""},
 	"GET notification":         {constant("s3:GetBucketNotification", `<NotificationConfiguration xmlns="`+s3Namespace+`"/>`), ""},
+	"GET encryption":           {constant("s3:GetEncryptionConfiguration", defaultEncryption), ""},
 	"GET accelerate":           {constant("s3:GetAccelerateConfiguration", `<AccelerateConfiguration xmlns="`+s3Namespace+`"/>`), ""},
 	// What cannot be set here is never set, and S3 has an answer for that.
 	"GET cors":        {unset("s3:GetBucketCORS", "NoSuchCORSConfiguration", "The CORS configuration does not exist"), ""},
@@ -51,6 +52,11 @@ var bucketRoutes = map[string]route{
 	"GET replication": {unset("s3:GetReplicationConfiguration", "ReplicationConfigurationNotFoundError", "The replication configuration was not found"), ""},
 	"GET object-lock": {unset("s3:GetBucketObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket"), ""},
 }
+
+// defaultEncryption is SSE-S3, which S3 has on for every bucket since 2023 and
+// nobody can turn off.
+const defaultEncryption = `<ServerSideEncryptionConfiguration xmlns="` + s3Namespace + `"><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm>` +
+	`</ApplyServerSideEncryptionByDefault><BucketKeyEnabled>false</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>`
 
 const responseParams = "versionId partNumber response-cache-control response-content-disposition response-content-encoding response-content-language response-content-type response-expires"
 

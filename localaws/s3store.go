@@ -261,25 +261,54 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// writeJSON puts a file in place whole or not at all.
-func writeJSON(path string, v any) error {
+// draft is a JSON file that is on disk under a passing name, which is what
+// takes time, and comes into force by a rename. So the former is done before the
+// lock is taken, and the latter, after the checks that it depends on, under it.
+type draft struct{ temp, path string }
+
+// writeDraft writes what is to become the file at path. discard must be called.
+func writeDraft(path string, v any) (*draft, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
+		return nil, fmt.Errorf("writing %s: %w", path, err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "tmp-")
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
+		return nil, fmt.Errorf("writing %s: %w", path, err)
 	}
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, errors.Join(err, os.Remove(f.Name())))
+		return nil, fmt.Errorf("writing %s: %w", path, errors.Join(err, os.Remove(f.Name())))
 	}
+	return &draft{f.Name(), path}, nil
+}
+
+// place brings the draft into force, once.
+func (d *draft) place() error {
+	if err := os.Rename(d.temp, d.path); err != nil {
+		return fmt.Errorf("writing %s: %w", d.path, err)
+	}
+	d.temp = ""
 	return nil
+}
+
+// discard removes a draft that was not placed. One that cannot be removed, as
+// when its bucket is gone, is removed at start.
+func (d *draft) discard() {
+	if d.temp != "" {
+		_ = os.Remove(d.temp)
+	}
+}
+
+// writeJSON puts a file in place whole or not at all.
+func writeJSON(path string, v any) error {
+	d, err := writeDraft(path, v)
+	if err != nil {
+		return err
+	}
+	defer d.discard()
+	return d.place()
 }
 
 func objectFile(key string) string { return hexSHA256([]byte(key)) + ".json" }
@@ -325,9 +354,13 @@ func (bkt *bucket) set(s *settings) error {
 	return nil
 }
 
-// put makes o the object of its key.
-func (bkt *bucket) put(o *s3Object) error {
-	if err := writeJSON(filepath.Join(bkt.dir, "objects", objectFile(o.Key)), o); err != nil {
+func (bkt *bucket) objectPath(key string) string {
+	return filepath.Join(bkt.dir, "objects", objectFile(key))
+}
+
+// put makes o, of which d is the draft, the object of its key.
+func (bkt *bucket) put(o *s3Object, d *draft) error {
+	if err := d.place(); err != nil {
 		return err
 	}
 	old := bkt.objects[o.Key]
@@ -347,7 +380,7 @@ func (bkt *bucket) remove(key string) error {
 	if old == nil {
 		return nil
 	}
-	if err := os.Remove(filepath.Join(bkt.dir, "objects", objectFile(key))); err != nil {
+	if err := os.Remove(bkt.objectPath(key)); err != nil {
 		return fmt.Errorf("deleting an object of bucket %q: %w", bkt.settings.Name, err)
 	}
 	delete(bkt.objects, key)
@@ -419,8 +452,9 @@ func (bkt *bucket) putUpload(u *upload) error {
 	return nil
 }
 
-func (bkt *bucket) putPart(u *upload, p *part) error {
-	if err := writeJSON(filepath.Join(bkt.dir, "uploads", uploadFile(u.ID, p.Number)), p); err != nil {
+// putPart makes p, of which d is the draft, the part of its number.
+func (bkt *bucket) putPart(u *upload, p *part, d *draft) error {
+	if err := d.place(); err != nil {
 		return err
 	}
 	old := u.parts[p.Number]

@@ -91,13 +91,15 @@ func (c *s3Call) retag(action string, tags []tag, keys func(conditionKeys), stat
 			return e
 		}
 		done := false
-		e = c.change(func() error {
-			if done = c.bkt.objects[c.key] == o; !done {
-				return nil
-			}
-			next := *o
-			next.Tags = tags
-			return c.bkt.put(&next)
+		next := *o
+		next.Tags = tags
+		e = c.withDraft(c.bkt.objectPath(c.key), &next, func(d *draft) *apiError {
+			return c.change(func() error {
+				if done = c.bkt.objects[c.key] == o; !done {
+					return nil
+				}
+				return c.bkt.put(&next, d)
+			})
 		})
 		if e != nil || done {
 			if e == nil {

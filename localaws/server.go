@@ -111,9 +111,10 @@ func (s *Server) Close() error {
 func (s *Server) now() time.Time { return s.config.Now() }
 
 // ServeHTTP answers one request: STS and IAM where it is in their query
-// protocol, S3 in all other cases. Timeouts are the http.Server's.
+// protocol and its host names no bucket, S3 in all other cases. Timeouts are the
+// http.Server's.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !isQueryRequest(r) {
+	if s.s3.hostBucket(r) != "" || !isQueryRequest(r) {
 		s.s3.ServeHTTP(w, r)
 		return
 	}
@@ -172,7 +173,7 @@ func (c *call) serve() (any, *apiError) {
 	}
 	op, service, ok := findOperation(action, version)
 	if !ok {
-		return nil, refuse(http.StatusBadRequest, "InvalidAction", "Could not find operation %s for version %s", clip(action), clip(version))
+		return nil, noSuchOperation(action, version)
 	}
 	c.action = action
 	if !op.unsigned {
@@ -181,6 +182,10 @@ func (c *call) serve() (any, *apiError) {
 		}
 	}
 	return c.run(op, service)
+}
+
+func noSuchOperation(action, version string) *apiError {
+	return refuse(http.StatusBadRequest, "InvalidAction", "Could not find operation %s for version %s", clip(action), clip(version))
 }
 
 func findOperation(action, version string) (op operation, service string, ok bool) {

@@ -16,6 +16,8 @@ var stsOperations = map[string]operation{
 	"AssumeRole":                {free: true, run: (*call).assumeRole},
 	"AssumeRoleWithWebIdentity": {unsigned: true, run: (*call).assumeRoleWithWebIdentity},
 	"GetCallerIdentity":         {free: true, run: (*call).getCallerIdentity},
+	"GetFederationToken":        {free: true, run: (*call).userSession},
+	"GetSessionToken":           {free: true, run: (*call).userSession},
 }
 
 // Limits of sessions.
@@ -50,6 +52,15 @@ type xmlCallerIdentity struct {
 // getCallerIdentity needs no permission, not even in spite of a deny.
 func (c *call) getCallerIdentity() (any, *apiError) {
 	return xmlCallerIdentity{Arn: c.caller.principal.ARN, UserID: c.caller.userID, Account: c.caller.principal.Account}, nil
+}
+
+// userSession answers the calls that make a session of a user, which is not
+// done here. To session credentials they are refused by STS itself.
+func (c *call) userSession() (any, *apiError) {
+	if c.caller.session != nil {
+		return nil, refuse(http.StatusForbidden, "AccessDenied", "Cannot call %s with session credentials", c.action)
+	}
+	return nil, noSuchOperation(c.action, stsVersion)
 }
 
 // assumption is what every way to assume a role has in common: what was asked

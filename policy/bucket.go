@@ -140,10 +140,15 @@ func (r BucketRules) principalsExist(p *Principals) bool {
 			}
 			text = "arn:aws:iam::" + id + ":root"
 		}
-		if parts, ok := splitARN(text); ok && parts[2] == "sts" {
-			continue // a session may exist at any time
+		if parts, ok := splitARN(text); ok && strings.HasPrefix(parts[5], "federated-user/") {
+			continue // a session of a user may exist at any time
 		}
 		if !r.PrincipalExists(text) {
+			return false
+		}
+	}
+	for _, id := range p.CanonicalUser {
+		if id == "" || id != r.CanonicalUser {
 			return false
 		}
 	}
@@ -243,8 +248,18 @@ func (s *Statement) actionGroups() [][]*ActionInfo {
 	return [][]*ActionInfo{rest}
 }
 
+// accessPointKeys are the keys by which a bucket delegates to access points. S3
+// takes them with every action on a bucket or an object, also where the table
+// has them with some only.
+// Source: S3 User Guide, access-points-policies.
+var accessPointKeys = map[string]bool{
+	"s3:dataaccesspointaccount":   true,
+	"s3:dataaccesspointarn":       true,
+	"s3:accesspointnetworkorigin": true,
+}
+
 func checkConditionKey(key string, applicable []*ActionInfo) string {
-	if !strings.HasPrefix(foldKey(key), "s3:") {
+	if folded := foldKey(key); !strings.HasPrefix(folded, "s3:") || accessPointKeys[folded] {
 		return ""
 	}
 	for _, a := range applicable {

@@ -79,9 +79,13 @@ const (
 type BucketRules struct {
 	Bucket  string // its name
 	Account string // its owner's, twelve digits
+	// CanonicalUser is the owner's canonical user id, the only one that a policy
+	// may name. Empty means that none may be named.
+	CanonicalUser string
 	// PrincipalExists reports whether the ARN of a user, a role or another
 	// account's root, or the unique id of a user or a role, is that of one that
-	// exists. Nil means that every one does.
+	// exists; of a role session, whether the role does. Nil means that every one
+	// does, and canonical users too.
 	PrincipalExists func(arn string) bool
 }
 

@@ -35,6 +35,9 @@ func TestSameAccount(t *testing.T) {
 		union bool
 	}{
 		{"session ARN", session(), resourceFor(t, aws(sessARN)), true, true, true, true, true},
+		{"session by unique id", session(), resourceFor(t, aws(sessionID)), true, true, true, true, true},
+		{"another session by unique id", session(), resourceFor(t, aws(roleID+":s2")), false, false, false, false, true},
+		{"session of another role's id", session(), resourceFor(t, aws("AROAEXAMPLEROLE00002:s1")), false, false, false, false, true},
 		{"role ARN", session(), resourceFor(t, aws(roleARN)), true, false, false, false, true},
 		{"role's unique id", session(), resourceFor(t, aws(roleID)), true, false, false, false, true},
 		{"user ARN", user(), resourceFor(t, aws(userARN)), true, true, false, false, true},
@@ -310,6 +313,8 @@ func TestNotPrincipal(t *testing.T) {
 		{"not the role", "Allow", names(roleARN), session(), false},
 
 		{"session needs account, role and session", "Deny", names(rootARN, roleARN, sessARN), session(), true},
+		{"session by unique ids", "Deny", names(rootARN, roleID, sessionID), session(), true},
+		{"session without the session, by unique ids", "Deny", names(rootARN, roleID, roleID+":s2"), session(), false},
 		{"session without the account", "Deny", names(roleARN, sessARN), session(), false},
 		{"session without the role", "Deny", names(account, sessARN), session(), false},
 		{"session without the session", "Deny", names(account, roleARN), session(), false},

@@ -15,6 +15,7 @@ const (
 	userARN   = "arn:aws:iam::111122223333:user/alice"
 	roleID    = "AROAEXAMPLEROLE00001"
 	userID    = "AIDAEXAMPLEUSER00001"
+	sessionID = roleID + ":s1"
 	fedARN    = "arn:aws:sts::111122223333:federated-user/bob"
 	rootARN   = "arn:aws:iam::111122223333:root"
 	providerA = "arn:aws:iam::111122223333:oidc-provider/broker.example.com"
@@ -23,7 +24,7 @@ const (
 )
 
 func session() Principal {
-	return Principal{Kind: RoleSession, Account: account, ARN: sessARN, Issuer: roleARN, ID: roleID}
+	return Principal{Kind: RoleSession, Account: account, ARN: sessARN, Issuer: roleARN, ID: roleID, SessionID: sessionID}
 }
 
 func user() Principal {

@@ -138,7 +138,7 @@ func (m member) matchAWS(p *Principal) (verdict, grant) {
 		return no, noGrant
 	}
 	switch m.text {
-	case p.ARN:
+	case p.ARN, p.SessionID:
 		return yes, directGrant
 	case p.Issuer:
 		return yes, limitedGrant
@@ -219,7 +219,7 @@ func exempt(list []member, p *Principal) bool {
 	case User:
 		return has(memberAccount, p.Account) && has(memberAWS, p.ARN, p.ID)
 	case RoleSession, FederatedUser:
-		return has(memberAccount, p.Account) && has(memberAWS, p.Issuer, p.ID) && has(memberAWS, p.ARN)
+		return has(memberAccount, p.Account) && has(memberAWS, p.Issuer, p.ID) && has(memberAWS, p.ARN, p.SessionID)
 	case WebIdentity:
 		return has(memberFederated, p.Provider)
 	case Service:

@@ -18,13 +18,16 @@ const (
 
 // Principal is who makes the request, as policies can name it.
 type Principal struct {
-	Kind     PrincipalKind
-	Account  string // twelve digits; "" for Anonymous and Service
-	ARN      string // user ARN, or the session ARN arn:aws:sts::A:assumed-role/R/S
-	Issuer   string // RoleSession: the role's ARN with its path; FederatedUser: the user's ARN
-	ID       string // unique id of the user or of the role (AIDA…, AROA…); stored policies may name it in place of the ARN
-	Provider string // WebIdentity: the ARN of the OIDC provider
-	Service  string // Service: s3.amazonaws.com
+	Kind    PrincipalKind
+	Account string // twelve digits; "" for Anonymous and Service
+	ARN     string // user ARN, or the session ARN arn:aws:sts::A:assumed-role/R/S
+	Issuer  string // RoleSession: the role's ARN with its path; FederatedUser: the user's ARN
+	ID      string // unique id of the user or of the role (AIDA…, AROA…); stored policies may name it in place of the ARN
+	// SessionID is a RoleSession's ID and name, "AROA…:name", which stored
+	// policies may name in place of the session's ARN.
+	SessionID string
+	Provider  string // WebIdentity: the ARN of the OIDC provider
+	Service   string // Service: s3.amazonaws.com
 	// CanonicalUser is the canonical user id of the caller's account, or of an
 	// origin access identity. A policy that names canonical users matches only
 	// where it is known.

@@ -87,13 +87,15 @@ func TestValidate(t *testing.T) {
 
 // TestValidateBucket: a row per message of S3.
 func TestValidateBucket(t *testing.T) {
-	rules := BucketRules{Bucket: "agentkeys-data", Account: account, PrincipalExists: func(arn string) bool {
-		return arn == roleARN || arn == rootARN || arn == userARN
+	const canonical = "0123456789abcdef"
+	rules := BucketRules{Bucket: "agentkeys-data", Account: account, CanonicalUser: canonical, PrincipalExists: func(arn string) bool {
+		return arn == roleARN || arn == rootARN || arn == userARN || arn == sessARN
 	}}
 	st := func(principal, action, resource, condition string) string {
 		return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":` + principal + `,"Action":` + action + `,"Resource":` + resource + `,"Condition":` + condition + `}]}`
 	}
 	const role, bucket, objects = `{"AWS":"` + roleARN + `"}`, `"` + bucketARN + `"`, `"` + bucketARN + `/*"`
+	const accessPoint = `{"StringEquals":{"s3:DataAccessPointAccount":"` + account + `","s3:AccessPointNetworkOrigin":"VPC"},"StringLike":{"S3:dataaccesspointarn":"*"}}`
 	both := `[` + bucket + `,` + objects + `]`
 	rows := []struct{ text, want string }{
 		{st(role, `"s3:GetObject"`, objects, `{}`), ""},
@@ -113,9 +115,15 @@ func TestValidateBucket(t *testing.T) {
 		{st(`"*"`, `"s3:GetObject"`, objects, `{}`), ""},
 		{st(`{"AWS":"`+account+`"}`, `"s3:GetObject"`, objects, `{}`), ""},
 		{st(`{"AWS":"`+sessARN+`"}`, `"s3:GetObject"`, objects, `{}`), ""},
+		{st(`{"AWS":"`+sessARN+`x"}`, `"s3:GetObject"`, objects, `{}`), msgPrincipal},
+		{st(`{"AWS":"arn:aws:sts::`+account+`:federated-user/bob"}`, `"s3:GetObject"`, objects, `{}`), ""},
+		{st(`{"CanonicalUser":"`+canonical+`"}`, `"s3:GetObject"`, objects, `{}`), ""},
+		{st(`{"CanonicalUser":["`+canonical+`","0123"]}`, `"s3:GetObject"`, objects, `{}`), msgPrincipal},
+		{st(`{"CanonicalUser":""}`, `"s3:GetObject"`, objects, `{}`), msgPrincipal},
 		{st(`{"Service":"ses.amazonaws.com"}`, `"s3:PutObject"`, objects, `{}`), ""},
 		{st(`{"AWS":"arn:aws:iam::111122223333:role/gone"}`, `"s3:GetObject"`, objects, `{}`), msgPrincipal},
 		{st(`{"AWS":"`+foreign+`"}`, `"s3:GetObject"`, objects, `{}`), msgPrincipal},
+		{st(`{"AWS":"AROAEXAMPLEROLE00001:s1"}`, `"s3:GetObject"`, objects, `{}`), msgPrincipal}, // is stored, never sent
 		{st(`{"AWS":"AROAEXAMPLEROLE00009"}`, `"s3:GetObject"`, objects, `{}`), msgPrincipal},
 		{st(`{"AWS":"arn:aws:iam::111122223333:role/*"}`, `"s3:GetObject"`, objects, `{}`), msgPrincipal},
 		{st(`{"AWS":""}`, `"s3:GetObject"`, objects, `{}`), msgPrincipal},
@@ -156,6 +164,10 @@ func TestValidateBucket(t *testing.T) {
 		{st(role, `"s3:DeleteObject"`, objects, `{"StringEquals":{"s3:ExistingObjectTag/k":"v"}}`), msgConditions},
 		{st(role, `"s3:GetObject"`, objects, `{"StringEquals":{"s3:ExistingObjectTag/":"v"}}`), msgConditionKey},
 		{st(role, `"s3:GetObject"`, objects, `{"StringEquals":{"s3:nonsense":"v"}}`), msgConditionKey},
+		{st(role, `["s3:GetObject","s3:PutObject","s3:DeleteObject","s3:GetObjectTagging"]`, objects, accessPoint), ""},
+		{st(role, `["s3:ListBucket","s3:GetBucketPolicy","s3:GetBucketLocation"]`, bucket, accessPoint), ""},
+		{st(role, `"*"`, both, accessPoint), ""},
+		{st(role, `"s3:GetObject"`, objects, `{"StringEquals":{"s3:DataAccessPointName":"v"}}`), msgConditionKey},
 		{st(role, `"s3:GetObject"`, objects, `{"StringEquals":{"aws:PrincipalTag/k":"v"}}`), ""},
 		{st(role, `"s3:*"`, both, `{"Bool":{"aws:SecureTransport":"false"}}`), ""},
 		{`{"Statement":[{"Effect":"Deny","Principal":"*","NotAction":"s3:ListBucket*","Resource":` + both + `,"Condition":{"Null":{"s3:prefix":"true"}}}]}`, msgConditions},
