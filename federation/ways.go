@@ -138,7 +138,7 @@ func (v *prover) listings(ctx context.Context, a, o *actor) {
 		{"near.list_parent", "near", "list parent/", "list the parent folder", listing{prefix: &parent}},
 		{"near.list_tenants", "near", "list parent/ by /", "list the tenants' names",
 			listing{prefix: &parent, delimiter: &slash}},
-		{"near.list_initial", "near", "list <ta", "list the tenants whose tags begin as " + o.Name + "'s", listing{prefix: &initial}},
+		{"near.list_initial", "near", "list tag's start", "list the tenants whose tags begin as " + o.Name + "'s", listing{prefix: &initial}},
 		{"near.list_folders", "near", "list other's by /", "list " + o.Name + "'s folders",
 			listing{prefix: &foreign, delimiter: &slash}},
 		{"near.list_one", "near", "list other's, max 1", "list one name of " + o.Name + "'s",
