@@ -146,7 +146,7 @@ func (r *Report) truth() string {
 	case g.Session == Denied:
 		said = append(said, "The role refuses the tenants' own tokens, so nothing is known of the bucket.")
 	case g.Own == Allowed && g.Foreign == Allowed:
-		said = append(said, "Own and foreign prefix can be read alike: nothing keeps the tenants apart.")
+		said = append(said, "Own and foreign prefix can be read alike: the tenants are not kept apart.")
 	case g.Own == Denied && g.Foreign == Denied:
 		said = append(said, "The owner is refused as well as the stranger: the sessions reach nothing, and the stranger's refusal proves nothing.")
 	case g.Own == Denied:

@@ -26,7 +26,7 @@ func TestFaultsOnPlainDocuments(t *testing.T) {
 		{"trust-policy", Glance{Allowed, Allowed, Denied, Allowed}, Broken, "trust-policy",
 			"isolated", "A token without the tag buys a session of the role; it read none"},
 		{"inline-policy", Glance{Allowed, Allowed, Allowed, Denied}, Broken, "inline-policy",
-			"isolated", "nothing keeps the tenants apart"},
+			"isolated", "the tenants are not kept apart"},
 		{"tags-claim trust-policy", Glance{Allowed, Denied, Denied, Allowed}, Broken, "tags-claim trust-policy",
 			"grant it the bucket", "the stranger's refusal proves nothing"},
 		{"tags-claim inline-policy", Glance{Denied, NotTried, NotTried, Denied}, Broken, "tags-claim inline-policy",
@@ -34,7 +34,7 @@ func TestFaultsOnPlainDocuments(t *testing.T) {
 		{"trust-policy inline-policy", Glance{Allowed, Allowed, Allowed, Allowed}, Broken, "trust-policy inline-policy",
 			"isolated", "that session reads the tenants' objects"},
 		{"tags-claim trust-policy inline-policy", Glance{Allowed, Allowed, Allowed, Allowed}, Broken,
-			"tags-claim trust-policy inline-policy", "isolated", "nothing keeps the tenants apart"},
+			"tags-claim trust-policy inline-policy", "isolated", "the tenants are not kept apart"},
 	})
 }
 
