@@ -1,10 +1,10 @@
 # make test    installs what the tests need and is missing, then runs everything with the race detector
 # make lint    gofmt, go vet, staticcheck, and govulncheck where a database is at hand
 # make bench   rates and ratios, beside this machine's bare cryptography
-# make fuzz    every fuzz target for FUZZTIME each
+# make fuzz    every fuzz target for FUZZTIME inputs each
 
 GO       ?= go
-FUZZTIME ?= 20s
+FUZZTIME ?= 20000x
 TOOL      = $(GO) tool -modfile=tools.mod
 
 .PHONY: test build lint bench fuzz need-aws need-cc
@@ -28,7 +28,7 @@ bench:
 fuzz:
 	@set -e; for package in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$package; \
 	  done; done
 
 # The AWS CLI drives the local AWS in the tests.
