@@ -276,21 +276,27 @@ func (c *call) deleteBoundary(k entityKind, on *entity) (any, *apiError) {
 	return nil, nil
 }
 
-func (c *call) tagEntity(_ entityKind, on *entity) (any, *apiError) {
+func (c *call) tagEntity(_ entityKind, on *entity) (any, *apiError) { return c.tag(&on.Tags) }
+
+func (c *call) untagEntity(_ entityKind, on *entity) (any, *apiError) { return c.untag(&on.Tags) }
+
+// tag adds the tags of the request to those of a thing.
+func (c *call) tag(tags *[]tag) (any, *apiError) {
 	added, e := c.params.tags("Tags")
 	if e != nil {
 		return nil, e
 	}
-	on.Tags, e = setTag(on.Tags, added)
+	*tags, e = setTag(*tags, added)
 	return nil, e
 }
 
-func (c *call) untagEntity(_ entityKind, on *entity) (any, *apiError) {
+// untag takes away the tags whose keys the request names.
+func (c *call) untag(tags *[]tag) (any, *apiError) {
 	keys, e := c.params.list("TagKeys")
 	if e != nil {
 		return nil, e
 	}
-	on.Tags = removeTags(on.Tags, keys)
+	*tags = removeTags(*tags, keys)
 	return nil, nil
 }
 

@@ -399,12 +399,7 @@ func (c *call) tagPolicy() (any, *apiError) {
 	if e != nil {
 		return nil, e
 	}
-	added, e := c.params.tags("Tags")
-	if e != nil {
-		return nil, e
-	}
-	p.Tags, e = setTag(p.Tags, added)
-	return nil, e
+	return c.tag(&p.Tags)
 }
 
 func (c *call) untagPolicy() (any, *apiError) {
@@ -412,12 +407,7 @@ func (c *call) untagPolicy() (any, *apiError) {
 	if e != nil {
 		return nil, e
 	}
-	keys, e := c.params.list("TagKeys")
-	if e != nil {
-		return nil, e
-	}
-	p.Tags = removeTags(p.Tags, keys)
-	return nil, nil
+	return c.untag(&p.Tags)
 }
 
 func (c *call) listPolicyTags() (any, *apiError) {

@@ -211,12 +211,7 @@ func (c *call) tagProvider() (any, *apiError) {
 	if e != nil {
 		return nil, e
 	}
-	added, e := c.params.tags("Tags")
-	if e != nil {
-		return nil, e
-	}
-	p.Tags, e = setTag(p.Tags, added)
-	return nil, e
+	return c.tag(&p.Tags)
 }
 
 func (c *call) untagProvider() (any, *apiError) {
@@ -224,12 +219,7 @@ func (c *call) untagProvider() (any, *apiError) {
 	if e != nil {
 		return nil, e
 	}
-	keys, e := c.params.list("TagKeys")
-	if e != nil {
-		return nil, e
-	}
-	p.Tags = removeTags(p.Tags, keys)
-	return nil, nil
+	return c.untag(&p.Tags)
 }
 
 func (c *call) listProviderTags() (any, *apiError) {

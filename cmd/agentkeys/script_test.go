@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -30,7 +31,11 @@ func TestStories(t *testing.T) {
 			env.Setenv("AWS_DEFAULT_REGION", localRegion)
 			env.Setenv("AWS_CONFIG_FILE", filepath.Join(env.WorkDir, "aws-config"))
 			env.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(env.WorkDir, "aws-credentials"))
-			return nil
+			readme, err := os.ReadFile("../../README.md")
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(env.WorkDir, "README.md"), readme, 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ports": ports,
