@@ -93,6 +93,20 @@ func checkText(v string) error {
 	return nil
 }
 
+var tagKeyForm = regexp.MustCompile(`^[A-Za-z0-9_.:/=+@-]{1,128}$`)
+
+// checkTagKey admits what the policies at AWS can test under the same name.
+func checkTagKey(v string) error {
+	if !tagKeyForm.MatchString(v) || strings.HasPrefix(strings.ToLower(v), "aws:") {
+		return errors.New("want 1 to 128 of A-Z a-z 0-9 _ . : / = + @ - that do not begin with aws:")
+	}
+	return nil
+}
+
+// ignored is the check of a variable that the broker itself does not use. The
+// verbs that do use it check it.
+func ignored(*Config, string) error { return nil }
+
 func oneOf(v string, allowed ...string) error {
 	if slices.Contains(allowed, v) {
 		return nil

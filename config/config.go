@@ -32,6 +32,7 @@ type Config struct {
 	OIDCTokenTTL     time.Duration
 	SessionTTL       time.Duration
 	OIDCAudience     string
+	OIDCTagKey       string
 	JWKSMaxAge       time.Duration
 	WalletChainIDs   []int64
 	TrustedProxies   []netip.Prefix
@@ -54,6 +55,8 @@ var table = []variable{
 		func(c *Config, v string) error { c.Issuer = v; return checkIssuer(v) }},
 	{"BROKER_OIDC_AUDIENCE", "issuer", "sts.amazonaws.com", "aud of web identity tokens", false,
 		func(c *Config, v string) error { c.OIDCAudience = v; return checkText(v) }},
+	{"BROKER_OIDC_TAG_KEY", "issuer", "agentkeys_user_wallet", "session tag that isolates; the policies at AWS test the same", false,
+		func(c *Config, v string) error { c.OIDCTagKey = v; return checkTagKey(v) }},
 	{"BROKER_OIDC_TOKEN_TTL_SECONDS", "issuer", "300", "lifetime of a web identity token, 60 to 3600", false,
 		seconds(60, 3600, func(c *Config) *time.Duration { return &c.OIDCTokenTTL })},
 	{"BROKER_JWKS_MAX_AGE_SECONDS", "issuer", "300", "how long a client may keep the JWKS, 0 to 86400; publish a new key that long before it signs", false,
@@ -84,6 +87,12 @@ var table = []variable{
 
 	{"BROKER_DATA_DIR", "data", "", "folder of the database (agentkeys init makes it)", true,
 		func(c *Config, v string) error { c.DataDir = v; return nil }},
+	{"BROKER_AWS_ACCOUNT", "federation", "", "AWS account, twelve digits; this variable and those below are for agentkeys federation alone", false, ignored},
+	{"BROKER_AWS_REGION", "federation", "", "region of the bucket and of STS", false, ignored},
+	{"BROKER_AWS_ROLE", "federation", "agentkeys-data-role", "name of the data role", false, ignored},
+	{"BROKER_AWS_BUCKET", "federation", "", "name of the bucket", false, ignored},
+	{"BROKER_AWS_PREFIX", "federation", "bots", "folder of the tenants in the bucket", false, ignored},
+
 	{"BROKER_LOG_FORMAT", "log", "json", "json or text", false,
 		func(c *Config, v string) error { c.LogFormat = v; return oneOf(v, "json", "text") }},
 	{"BROKER_LOG_LEVEL", "log", "info", "debug, info, warn or error", false,

@@ -32,6 +32,9 @@ type Config struct {
 	Prefix   string `json:"prefix"`   // tenants live at <prefix>/<tag>/
 	TagKey   string `json:"tag_key"`  // session tag that isolates
 	Audience string `json:"audience"` // "aud" of the tokens and client id of the provider
+	// Administrators are ARNs of users and roles, and of other accounts' roots, that
+	// are trusted with everything.
+	Administrators []string `json:"administrators,omitempty"`
 }
 
 // Validate reports every field that AWS would refuse, or that could make a

@@ -75,7 +75,7 @@ func awsConfig(dir string, log *slog.Logger) localaws.Config {
 // localConfig is the broker's configuration over such a folder.
 func localConfig(dir, issuer string) config.Config {
 	return config.Config{
-		Issuer: issuer, DataDir: dir, OIDCAudience: "sts.amazonaws.com",
+		Issuer: issuer, DataDir: dir, OIDCAudience: "sts.amazonaws.com", OIDCTagKey: token.TagKey,
 		OIDCKeyFile: filepath.Join(dir, oidcKeyFile), SessionKeyFile: filepath.Join(dir, sessionKeyFile),
 		OIDCTokenTTL: 5 * time.Minute, SessionTTL: 5 * time.Hour, JWKSMaxAge: 5 * time.Minute,
 		WalletChainIDs: []int64{1},

@@ -158,7 +158,7 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 		return fail(err)
 	}
 	identities, err := token.NewWebIdentities(token.WebIdentityConfig{
-		Issuer: c.Issuer, Audience: c.OIDCAudience, Keys: oidc, TTL: c.OIDCTokenTTL, TagKey: token.TagKey})
+		Issuer: c.Issuer, Audience: c.OIDCAudience, Keys: oidc, TTL: c.OIDCTokenTTL, TagKey: c.OIDCTagKey})
 	if err != nil {
 		return fail(err)
 	}
