@@ -179,6 +179,9 @@ func (r folder) iam() error {
 	}
 	for _, e := range *d.RoleDetailList {
 		role := "role " + e.RoleName
+		if e.Arn == "" {
+			return fmt.Errorf("reading %s: %s: want an Arn, got none", filepath.Join(r.dir, fileIAM), role)
+		}
 		a.Roles = append(a.Roles, Role{
 			Entity: e.entity(role, e.RoleName, e.RoleID, e.RolePolicyList), Path: e.Path,
 			Trust: readDocument(role+", trust policy", e.AssumeRolePolicyDocument),

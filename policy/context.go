@@ -44,6 +44,18 @@ func (c *Context) SetTime(key string, t time.Time) {
 	c.Set(key, t.UTC().Truncate(time.Millisecond).Format("2006-01-02T15:04:05.999Z07:00"))
 }
 
+// Values returns what a key holds, one value or a list, and whether it is there.
+func (c *Context) Values(key string) ([]string, bool) {
+	v, ok := c.lookup(foldKey(key))
+	switch {
+	case !ok:
+		return nil, false
+	case v.multi:
+		return append([]string{}, v.list...), true
+	}
+	return []string{v.single}, true
+}
+
 // Delete makes a key absent.
 func (c *Context) Delete(key string) { delete(c.keys, foldKey(key)) }
 

@@ -1,0 +1,190 @@
+package federation
+
+import (
+	"slices"
+	"strings"
+
+	"agentkeys/policy"
+)
+
+// goals are what somebody may be after. Which actions reach a tenant's objects
+// follows from the Service Authorization Reference: those on objects, by their
+// level of access.
+type goals struct {
+	read, write []string // on objects
+	list        []string // on the bucket
+}
+
+// firstReads and firstWrites are tried before the rest, as everybody knows them.
+var (
+	firstReads  = []string{"s3:GetObject", "s3:GetObjectVersion"}
+	firstWrites = []string{"s3:PutObject", "s3:DeleteObject"}
+)
+
+func newGoals(actions []policy.ActionInfo) goals {
+	g := goals{
+		read: slices.Clone(firstReads), write: slices.Clone(firstWrites),
+		list: []string{"s3:ListBucket", "s3:ListBucketVersions", listUploads},
+	}
+	for _, a := range actions {
+		name := "s3:" + a.Name
+		switch {
+		case !slices.Contains(a.Resources, "object") || slices.Contains(firstReads, name) || slices.Contains(firstWrites, name):
+		case strings.Contains(a.Level, "Write"), strings.Contains(a.Level, "Tagging"), strings.Contains(a.Level, "Permissions"):
+			g.write = append(g.write, name)
+		default:
+			g.read = append(g.read, name)
+		}
+	}
+	return g
+}
+
+// uploads lists names without a prefix that a policy could test.
+const listUploads = "s3:ListBucketMultipartUploads"
+
+// listing is one request for a listing, as far as it matters.
+type listingOf struct {
+	prefix    *string // nil: not sent
+	delimiter *string
+}
+
+// reveals says what a listing shows of a tenant: its key names, its existence, or
+// nothing. home is the tenant's prefix with the slash at the end.
+func (l listingOf) reveals(home string) []Code {
+	prefix, delimiter := "", ""
+	if l.prefix != nil {
+		prefix = *l.prefix
+	}
+	if l.delimiter != nil {
+		delimiter = *l.delimiter
+	}
+	if strings.HasPrefix(prefix, home) {
+		return []Code{ForeignList}
+	}
+	rest, below := strings.CutPrefix(home, prefix)
+	if !below {
+		return nil
+	}
+	i := strings.Index(rest, delimiter)
+	if delimiter == "" || i < 0 {
+		// No key is cut off before its name begins.
+		if len(prefix) >= len(home)-1 {
+			return []Code{ForeignList}
+		}
+		return []Code{ForeignList, TenantNames}
+	}
+	shown := prefix + rest[:i+len(delimiter)]
+	if len(shown) >= len(home)-1 {
+		return []Code{TenantNames}
+	}
+	return nil
+}
+
+// listings are the requests that policies can tell apart and that show something
+// of a tenant, the plainest first.
+func (k *checker) listings(a *caller, parts []*part, home string) []listingOf {
+	slash := "/"
+	parent := k.Config.Prefix + "/"
+	empty := ""
+	list := []listingOf{{prefix: &home}, {prefix: &parent, delimiter: &slash}, {}, {prefix: &empty}, {prefix: &parent}}
+	delimiters := []*string{nil, &slash}
+	for _, c := range conditionsOn(parts, "s3:delimiter") {
+		for _, text := range c.Values {
+			delimiters = append(delimiters, &text)
+		}
+	}
+	var prefixes []string
+	for i := range len(home) {
+		prefixes = append(prefixes, home[:i])
+	}
+	prefixes = append(prefixes, k.prefixesWithin(a, parts, home)...)
+	add := func(l listingOf) {
+		same := func(m listingOf) bool { return equalText(l.prefix, m.prefix) && equalText(l.delimiter, m.delimiter) }
+		if len(l.reveals(home)) > 0 && !slices.ContainsFunc(list, same) {
+			list = append(list, l)
+		}
+	}
+	for _, d := range delimiters {
+		for i := range prefixes {
+			add(listingOf{prefix: &prefixes[i], delimiter: d})
+		}
+		add(listingOf{delimiter: d})
+	}
+	return list
+}
+
+func equalText(a, b *string) bool {
+	return a == nil && b == nil || a != nil && b != nil && *a == *b
+}
+
+// conditionsOn are the conditions of some parts on a key.
+func conditionsOn(parts []*part, key string) []*condition {
+	var list []*condition
+	for _, p := range parts {
+		for _, c := range p.conditions {
+			if c.key == key {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
+}
+
+// prefixesWithin are the prefixes below a tenant's home that conditions on
+// s3:prefix tell apart.
+func (k *checker) prefixesWithin(a *caller, parts []*part, home string) []string {
+	var globs []policy.Glob
+	for _, c := range conditionsOn(parts, "s3:prefix") {
+		if familyOf(c.Operator) != "String" {
+			continue
+		}
+		for _, text := range c.Values {
+			globs = append(globs, c.part.document.Globs(text, strings.Contains(c.Operator, "Like"), a.keys)...)
+		}
+	}
+	return k.distinguish("s3:prefix", home, globs, policy.Alphabet{Max: 1024}, "", "inbox/")
+}
+
+// objectsWithin are the keys of objects below a tenant's home that resource
+// patterns tell apart, in the ARNs of a door and of what lies behind it.
+func (k *checker) objectsWithin(a *caller, parts []*part, d *entrance, home string) []string {
+	var keys []string
+	for ; d != nil; d = d.behind {
+		var globs []policy.Glob
+		for _, p := range parts {
+			for _, list := range [][]string{p.statement.Resource, p.statement.NotResource} {
+				for _, text := range list {
+					if text != "*" && mayName(text, d.base) {
+						globs = append(globs, p.document.Globs(text, true, a.keys)...)
+					}
+				}
+			}
+		}
+		for _, arn := range k.distinguish("object key", d.base+home, globs, policy.Alphabet{Max: len(d.base) + 1024}, "notes.txt") {
+			if key := strings.TrimPrefix(arn, d.base); !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
+}
+
+// mayName reports whether a resource pattern can match anything that begins so:
+// their literal beginnings agree.
+func mayName(pattern, base string) bool {
+	end := strings.IndexAny(pattern, "*?$")
+	if end < 0 {
+		end = len(pattern)
+	}
+	n := min(end, len(base))
+	return pattern[:n] == base[:n]
+}
+
+// distinguish is policy.Distinguish, with a note where it could not find all.
+func (k *checker) distinguish(what, start string, globs []policy.Glob, a policy.Alphabet, prefer ...string) []string {
+	texts, complete := policy.Distinguish(start, globs, a, prefer...)
+	if !complete {
+		k.incomplete(what)
+	}
+	return texts
+}

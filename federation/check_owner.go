@@ -1,0 +1,185 @@
+package federation
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"agentkeys/policy"
+)
+
+// ownerActions are what a tenant must be able to do at home.
+var ownerActions = []string{"s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"}
+
+// owners looks whether tenants can use their own prefixes. A tenant whom somebody
+// shut out by name is no fault of the set-up, so one tenant for whom everything
+// works is enough.
+func (k *checker) owners(sessions []*caller) {
+	var worst []missing
+	for _, s := range sessions {
+		if s.tenant == "" {
+			continue
+		}
+		lacks := k.lacks(s)
+		if len(lacks) == 0 {
+			k.lockedKinds(sessions)
+			return
+		}
+		if worst == nil || len(lacks) < len(worst) {
+			worst = lacks
+		}
+	}
+	if worst == nil {
+		k.noSession()
+		return
+	}
+	for _, m := range worst {
+		k.add(m.finding(k))
+	}
+}
+
+// lockedKinds speaks of the kind of tenant that gets no session, where the other
+// does: a deployment may have one kind alone.
+func (k *checker) lockedKinds(sessions []*caller) {
+	for _, kind := range []struct {
+		name   string
+		length int
+	}{{"wallets", 42}, {"omni accounts", 64}} {
+		if !slices.ContainsFunc(sessions, func(s *caller) bool { return len(s.tenant) == kind.length }) {
+			k.advise("%s get no session of the data role", kind.name)
+		}
+	}
+}
+
+// missing is something that a tenant cannot do at home.
+type missing struct {
+	actor  *caller
+	ask    *ask
+	answer answer
+}
+
+// lacks lists what a tenant's session cannot do, whatever it chooses.
+func (k *checker) lacks(s *caller) []missing {
+	var list []missing
+	d := k.directly(s)
+	home := k.Config.TenantPrefix(s.tenant)
+	for _, action := range ownerActions {
+		if m, ok := k.ownerCan(s, d, action, home); !ok {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func (k *checker) ownerCan(s *caller, d *entrance, action, home string) (missing, bool) {
+	var first missing
+	try := func(asks []*ask) bool {
+		ans := k.search(asks...)
+		if first.ask == nil || ans.ambiguous != "" && first.answer.ambiguous == "" {
+			first = missing{s, asks[0], ans}
+		}
+		return ans.allowed
+	}
+	parts := d.parts()
+	if action == "s3:ListBucket" {
+		for _, prefix := range k.prefixesWithin(s, parts, home) {
+			if try(k.asks(s, d, action, "", nil, (listingOf{prefix: &prefix}).keys(action))) {
+				return missing{}, true
+			}
+			slash := "/"
+			if try(k.asks(s, d, action, "", nil, (listingOf{prefix: &prefix, delimiter: &slash}).keys(action))) {
+				return missing{}, true
+			}
+		}
+		return first, false
+	}
+	for _, key := range k.objectsWithin(s, parts, d, home) {
+		if try(k.asks(s, d, action, key, nil, nil)) {
+			return missing{}, true
+		}
+	}
+	return first, false
+}
+
+func (m missing) finding(k *checker) Finding {
+	f := Finding{
+		Code:  OwnerLockedOut,
+		Title: fmt.Sprintf("tenant %s is refused %s on its own prefix", m.actor.tenant, m.ask.request.Action),
+		Witness: Witness{
+			Principal: m.actor.name, Action: m.ask.request.Action, Resource: m.ask.request.Resource, Context: m.context(),
+		},
+		DecidedBy: []Statement{},
+		Fix: fmt.Sprintf("Allow %s to the data role on %s/${aws:PrincipalTag/%s}/* (in the bucket policy, version 2012-10-17).",
+			m.ask.request.Action, k.Config.Prefix, k.Config.TagKey),
+	}
+	if p := k.byName[m.answer.decision.Policy]; p != nil && m.answer.decision.Explicit {
+		f.DecidedBy = append(f.DecidedBy, p.from)
+		f.Fix = fmt.Sprintf("Let the Deny spare a tenant's own prefix: %s, statement %d.", p.from.Document, p.from.Statement)
+	} else if layer := m.answer.decision.Layer; layer != "" {
+		f.Title += ", as no " + layerWords[layer] + " allows it"
+	}
+	if m.answer.ambiguous != "" {
+		f.Ambiguous = true
+		f.Title += " under one reading of AWS, which leaves open " + m.answer.ambiguous
+	}
+	return f
+}
+
+// layerWords call the layers as the words of a report do.
+var layerWords = map[policy.Layer]string{
+	policy.IdentityLayer: "policy of the bucket or the role", policy.ResourceLayer: "bucket policy",
+	policy.BoundaryLayer: "permissions boundary", policy.SessionLayer: "session policy",
+	policy.ServiceControlLayer: "service control policy", policy.ResourceControlLayer: "resource control policy",
+}
+
+func (m missing) context() map[string][]string {
+	out := map[string][]string{}
+	for key, name := range m.ask.names {
+		if v, ok := m.ask.keys.Values(key); ok {
+			out[name] = v
+		}
+	}
+	for _, name := range []string{"s3:prefix", "s3:delimiter"} {
+		if v, ok := m.ask.keys.Values(name); ok {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// noSession says why no tenant gets a session at all.
+func (k *checker) noSession() {
+	t := k.token(k.tenants[0])
+	f := Finding{
+		Code: OwnerLockedOut, DecidedBy: []Statement{},
+		Witness: Witness{Principal: "tenant " + k.tenants[0] + " with its own token", Action: "sts:AssumeRoleWithWebIdentity", Resource: k.data.ARN},
+	}
+	asks := k.webAsks(k.data, t, nil, "")
+	f.Witness.Context = missing{ask: asks[0]}.context()
+	switch {
+	case !k.registered(t.provider, ""):
+		f.Title = "no tenant gets a session: " + t.provider + " is not registered in the account"
+		f.Fix = "Register the issuer as an OIDC provider of the account."
+	case !k.registered(t.provider, t.audience):
+		f.Title = fmt.Sprintf("no tenant gets a session: the provider does not list the client id %q", t.audience)
+		f.Fix = "Add the audience to the provider's client ids."
+	default:
+		for _, a := range asks {
+			ans := k.search(a)
+			if ans.allowed {
+				continue
+			}
+			action := a.request.Action
+			f.Witness.Action = action
+			f.Title = "no tenant gets a session: the trust policy does not allow " + strings.TrimPrefix(action, "sts:")
+			f.Fix = fmt.Sprintf("Allow %s to %s in the trust policy of role %s.", action, t.provider, k.data.Name)
+			if p := k.byName[ans.decision.Policy]; p != nil && ans.decision.Explicit {
+				f.Title = "no tenant gets a session: the trust policy denies " + strings.TrimPrefix(action, "sts:")
+				f.DecidedBy = append(f.DecidedBy, p.from)
+			}
+			f.Ambiguous = ans.ambiguous != ""
+			break
+		}
+	}
+	k.add(f)
+}
