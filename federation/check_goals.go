@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -97,24 +98,26 @@ func (k *checker) listings(a *caller, parts []*part, home string) []listingOf {
 	for i := range len(home) {
 		prefixes = append(prefixes, home[:i])
 	}
-	prefixes = append(prefixes, k.prefixesWithin(a, parts, home)...)
-	add := func(l listingOf) {
-		same := func(m listingOf) bool { return equalText(l.prefix, m.prefix) && equalText(l.delimiter, m.delimiter) }
-		if len(l.reveals(home)) > 0 && !slices.ContainsFunc(list, same) {
+	globs := prefixGlobs(a, parts)
+	prefixes = append(prefixes, k.distinguish("s3:prefix", home, globs, policy.Alphabet{Max: 1024}, "", "inbox/")...)
+	alike := policy.Combinations(globs, prefixes...)
+	// Of prefixes that no condition tells apart and that show the same, one is
+	// enough.
+	seen := map[string]bool{}
+	for _, d := range delimiters {
+		for i := range prefixes {
+			l := listingOf{prefix: &prefixes[i], delimiter: d}
+			id := fmt.Sprintf("%q %q %v %t", alike[i], deref(d), l.reveals(home), prefixes[i] == "")
+			if len(l.reveals(home)) > 0 && !seen[id] {
+				seen[id] = true
+				list = append(list, l)
+			}
+		}
+		if l := (listingOf{delimiter: d}); len(l.reveals(home)) > 0 {
 			list = append(list, l)
 		}
 	}
-	for _, d := range delimiters {
-		for i := range prefixes {
-			add(listingOf{prefix: &prefixes[i], delimiter: d})
-		}
-		add(listingOf{delimiter: d})
-	}
 	return list
-}
-
-func equalText(a, b *string) bool {
-	return a == nil && b == nil || a != nil && b != nil && *a == *b
 }
 
 // conditionsOn are the conditions of some parts on a key.
@@ -130,9 +133,8 @@ func conditionsOn(parts []*part, key string) []*condition {
 	return list
 }
 
-// prefixesWithin are the prefixes below a tenant's home that conditions on
-// s3:prefix tell apart.
-func (k *checker) prefixesWithin(a *caller, parts []*part, home string) []string {
+// prefixGlobs are the patterns that conditions hold s3:prefix against.
+func prefixGlobs(a *caller, parts []*part) []policy.Glob {
 	var globs []policy.Glob
 	for _, c := range conditionsOn(parts, "s3:prefix") {
 		if familyOf(c.Operator) != "String" {
@@ -142,7 +144,7 @@ func (k *checker) prefixesWithin(a *caller, parts []*part, home string) []string
 			globs = append(globs, c.part.document.Globs(text, strings.Contains(c.Operator, "Like"), a.keys)...)
 		}
 	}
-	return k.distinguish("s3:prefix", home, globs, policy.Alphabet{Max: 1024}, "", "inbox/")
+	return globs
 }
 
 // objectsWithin are the keys of objects below a tenant's home that resource

@@ -82,7 +82,7 @@ func (k *checker) ownerCan(s *caller, d *entrance, action, home string) (missing
 	}
 	parts := d.parts()
 	if action == "s3:ListBucket" {
-		for _, prefix := range k.prefixesWithin(s, parts, home) {
+		for _, prefix := range k.distinguish("s3:prefix", home, prefixGlobs(s, parts), policy.Alphabet{Max: 1024}, "", "inbox/") {
 			if try(k.asks(s, d, action, "", nil, (listingOf{prefix: &prefix}).keys(action))) {
 				return missing{}, true
 			}

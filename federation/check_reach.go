@@ -2,6 +2,8 @@ package federation
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
 	"strings"
 
 	"agentkeys/policy"
@@ -19,11 +21,44 @@ type way struct {
 // reach tries what of the victims' an actor gets at, grant by grant, and tells
 // visit of the first way for each code and grant. It ends when visit says so.
 func (k *checker) reach(a *caller, victims []string, visit func(way) bool) {
+	k.throughAll(a, victims, visit)
+	if !a.foreign(k.Config.Account) {
+		return
+	}
+	for _, victim := range victims { // whose tag somebody of another account can give himself
+		k.throughAll(k.posingAs(a, victim), []string{victim}, visit)
+	}
+}
+
+func (k *checker) throughAll(a *caller, victims []string, visit func(way) bool) {
 	k.through(a, victims, k.directly(a), visit)
 	for i := range k.AccessPoints {
 		k.through(a, victims, k.byAccessPoint(a, &k.AccessPoints[i]), visit)
 	}
 }
+
+// posingAs is somebody of another account who chose tags and a name after a
+// tenant: whatever policies put in the place of a variable, he has it.
+func (k *checker) posingAs(a *caller, tenant string) *caller {
+	b := *a
+	b.keys, b.names = a.keys.Clone(), maps.Clone(a.names)
+	b.keys.Set("aws:PrincipalTag/"+k.Config.TagKey, tenant)
+	b.show("aws:PrincipalTag/" + k.Config.TagKey)
+	for _, p := range k.resourceParts() {
+		for _, list := range [][]string{p.statement.Resource, p.statement.NotResource} {
+			for _, text := range list {
+				for _, m := range tagVariable.FindAllStringSubmatch(text, -1) {
+					b.keys.Set(m[1], tenant)
+				}
+			}
+		}
+	}
+	return &b
+}
+
+// tagVariable finds the variables that an administrator of another account fills
+// as he likes.
+var tagVariable = regexp.MustCompile(`(?i)\$\{(aws:PrincipalTag/[^},]+|aws:username)[},]`)
 
 // entrance is a way to address the bucket: by its name, or by an access point.
 type entrance struct {

@@ -62,7 +62,7 @@ func twinOf(t string, globs []policy.Glob) (string, bool) {
 	for i := len(t) - 1; i >= 2; i-- {
 		for _, digit := range "9c37" {
 			twin := t[:i] + string(digit) + t[i+1:]
-			if twin != t && policy.Same(globs, t, twin) {
+			if c := policy.Combinations(globs, t, twin); twin != t && c[0] == c[1] {
 				return twin, true
 			}
 		}

@@ -193,11 +193,12 @@ func (r folder) iam() error {
 	return nil
 }
 
-func deref(list *[]jsonEntity) []jsonEntity {
-	if list == nil {
-		return nil
+func deref[T any](p *T) T {
+	if p == nil {
+		var none T
+		return none
 	}
-	return *list
+	return *p
 }
 
 func (e jsonEntity) entity(called, name, id string, inline []jsonInline) Entity {

@@ -107,16 +107,20 @@ func Distinguish(start string, globs []Glob, a Alphabet, prefer ...string) ([]st
 	return out, complete
 }
 
-// Same reports whether two texts match the same of the globs.
-func Same(globs []Glob, a, b string) bool {
+// Combinations returns for each text which of the globs it matches, as a string
+// with a byte for each glob: two texts with the same one are alike to the globs.
+func Combinations(globs []Glob, texts ...string) []string {
 	s := newStroll(globs, Alphabet{})
-	return s.vector(s.after(a)) == s.vector(s.after(b))
+	out := make([]string, len(texts))
+	for i, text := range texts {
+		out[i] = s.vector(s.after(text))
+	}
+	return out
 }
 
 // Matches reports whether the glob matches the whole of a text.
 func (g Glob) Matches(text string) bool {
-	s := newStroll([]Glob{g}, Alphabet{})
-	return s.vector(s.after(text)) == "\x01"
+	return Combinations([]Glob{g}, text)[0] == "\x01"
 }
 
 // state is, for each glob, the set of its places that a text may have led to.
