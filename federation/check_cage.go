@@ -146,20 +146,6 @@ func (k *checker) mayDo(a *caller, action, on string, grant *part) (*ask, answer
 	return nil, answer{}, false
 }
 
-// admits reports whether the statement's Action or NotAction takes an action in.
-func (p *part) admits(action string) bool {
-	matches := func(list []string) bool {
-		return slices.ContainsFunc(list, func(text string) bool {
-			globs := (&policy.Document{}).Globs(strings.ToLower(text), true, nil)
-			return len(globs) == 1 && globs[0].Matches(strings.ToLower(action))
-		})
-	}
-	if p.statement.NotAction != nil {
-		return !matches(p.statement.NotAction)
-	}
-	return matches(p.statement.Action)
-}
-
 // changesIAM reports whether an actor may change what somebody may do.
 func (k *checker) changesIAM(a *caller) (action, resource string, ok bool) {
 	if a.who.Account != k.Config.Account {

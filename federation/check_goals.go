@@ -47,6 +47,7 @@ const listUploads = "s3:ListBucketMultipartUploads"
 type listingOf struct {
 	prefix    *string // nil: not sent
 	delimiter *string
+	shows     []Code // what it reveals
 }
 
 // reveals says what a listing shows of a tenant: its key names, its existence, or
@@ -87,7 +88,15 @@ func (k *checker) listings(a *caller, parts []*part, home string) []listingOf {
 	slash := "/"
 	parent := k.Config.Prefix + "/"
 	empty := ""
-	list := []listingOf{{prefix: &home}, {prefix: &parent, delimiter: &slash}, {}, {prefix: &empty}, {prefix: &parent}}
+	var list []listingOf
+	add := func(l listingOf) {
+		if l.shows = l.reveals(home); len(l.shows) > 0 {
+			list = append(list, l)
+		}
+	}
+	for _, l := range []listingOf{{prefix: &home}, {prefix: &parent, delimiter: &slash}, {}, {prefix: &empty}, {prefix: &parent}} {
+		add(l)
+	}
 	delimiters := []*string{nil, &slash}
 	for _, c := range conditionsOn(parts, "s3:delimiter") {
 		for _, text := range c.Values {
@@ -108,14 +117,12 @@ func (k *checker) listings(a *caller, parts []*part, home string) []listingOf {
 		for i := range prefixes {
 			l := listingOf{prefix: &prefixes[i], delimiter: d}
 			id := fmt.Sprintf("%q %q %v %t", alike[i], deref(d), l.reveals(home), prefixes[i] == "")
-			if len(l.reveals(home)) > 0 && !seen[id] {
+			if !seen[id] {
 				seen[id] = true
-				list = append(list, l)
+				add(l)
 			}
 		}
-		if l := (listingOf{delimiter: d}); len(l.reveals(home)) > 0 {
-			list = append(list, l)
-		}
+		add(listingOf{delimiter: d})
 	}
 	return list
 }

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"agentkeys/policy"
@@ -17,6 +18,7 @@ type part struct {
 	policy     *policy.Policy   // the statement
 	bare       *policy.Policy   // the statement without its conditions
 	conditions []*condition
+	admitted   map[string]bool // what admits found out, by action
 	// given marks a grant that stands for what somebody else's account allows its
 	// own: it is assumed, not found.
 	given bool
@@ -60,7 +62,7 @@ func (k *checker) split(d Document) []*part {
 }
 
 func newPart(name string, index int, s policy.Statement, d *policy.Document) (*part, error) {
-	p := &part{from: Statement{Document: name, Statement: index, Sid: s.Sid}, statement: s, document: d}
+	p := &part{from: Statement{Document: name, Statement: index, Sid: s.Sid}, statement: s, document: d, admitted: map[string]bool{}}
 	alone := func(s policy.Statement, suffix string) (*policy.Policy, error) {
 		return policy.Compile(fmt.Sprintf("%s#%d%s", name, index, suffix), &policy.Document{Version: d.Version, Statements: []policy.Statement{s}})
 	}
@@ -91,6 +93,26 @@ func (c *condition) holds(keys *policy.Context) (holds, unsettled bool) {
 	applies, unsettled := c.test.Applies(&r, &policy.Set{}, policy.IdentityLayer)
 	return applies && !unsettled, unsettled
 }
+
+// admits reports whether the statement's Action or NotAction takes an action in.
+func (p *part) admits(action string) bool {
+	if admitted, ok := p.admitted[action]; ok {
+		return admitted
+	}
+	list, not := p.statement.Action, false
+	if p.statement.NotAction != nil {
+		list, not = p.statement.NotAction, true
+	}
+	matches := slices.ContainsFunc(list, func(text string) bool {
+		globs := p.document.Globs(strings.ToLower(text), true, nil)
+		return len(globs) == 1 && globs[0].Matches(strings.ToLower(action))
+	})
+	p.admitted[action] = matches != not
+	return matches != not
+}
+
+// admitsAny reports whether the statement takes one of several actions in.
+func (p *part) admitsAny(actions []string) bool { return slices.ContainsFunc(actions, p.admits) }
 
 // allows reports whether the part is an Allow.
 func (p *part) allows() bool { return p.statement.Effect == policy.Allow }

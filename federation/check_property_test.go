@@ -44,7 +44,7 @@ func checkAccount(t interface{ Fatal(...any) }, inline, bucket *policy.Document)
 	}
 }
 
-// The closed world: two tenants, a stranger and nobody, three actions, a handful of keys, and every
+// The closed world: four tenants, two strangers and nobody, three actions, a handful of keys, and every
 // value of the condition keys that the generated documents speak of. It holds a
 // request for each thing that the documents can tell apart.
 const (
@@ -54,7 +54,8 @@ const (
 
 var (
 	worldKeys     = []string{"n", "pub/n", "sec/n"}
-	worldPrefixes = []string{"-", "", "b", "bots", "bots/", "bots/0x", "bots/" + worldB, "bots/" + worldB + "/", "bots/" + worldB + "/pub/"}
+	worldPrefixes = []string{"-", "", "b", "bots", "bots/", "bots/0x", "bots/TENANT", "bots/TENANT/", "bots/TENANT/pub/"}
+	worldTenants  = []string{worldA, worldB, genericTenants[0], genericTenants[1]}
 	worldSecure   = []string{"true", "false"}
 	worldAgents   = []string{"-", "ab", "zz"}
 	worldDelims   = []string{"-", "/"}
@@ -151,8 +152,8 @@ func bruteForce(t *rapid.T, c Config, inline, bucket *policy.Document) map[world
 			k, &policy.Set{Identity: all, Resource: resource}
 	}
 	found := map[worldWay]bool{}
-	try := func(whose string, p policy.Principal, base *policy.Context, s *policy.Set) {
-		eachWorldRequest(c, func(codes []Code, action, arn string, keys func(*policy.Context)) {
+	try := func(whose, victim string, p policy.Principal, base *policy.Context, s *policy.Set) {
+		eachWorldRequest(c, victim, func(codes []Code, action, arn string, keys func(*policy.Context)) {
 			k := base.Clone()
 			keys(k)
 			d := policy.Evaluate(&policy.Request{Principal: p, Action: action, Resource: arn, ResourceAccount: c.Account, Context: k}, s)
@@ -163,21 +164,24 @@ func bruteForce(t *rapid.T, c Config, inline, bucket *policy.Document) map[world
 			}
 		})
 	}
-	for _, tag := range []string{worldA, genericTenants[0]} {
-		r := sessionRequest(c, tag, "s3:GetObject", c.BucketARN())
-		try("session", r.Principal, r.Context, &policy.Set{Identity: identity, Resource: resource})
-	}
-	for _, account := range []string{"444455556666", "999999999999"} {
-		for _, tag := range []string{"-", worldA, worldB, "else"} {
-			p, k, s := stranger(account, tag)
-			try("foreign", p, k, s)
+	for _, victim := range worldTenants {
+		for _, tag := range worldTenants {
+			if r := sessionRequest(c, tag, "s3:GetObject", c.BucketARN()); tag != victim {
+				try("session", victim, r.Principal, r.Context, &policy.Set{Identity: identity, Resource: resource})
+			}
 		}
+		for _, account := range []string{"444455556666", "999999999999"} {
+			for _, tag := range append([]string{"-", "else"}, worldTenants...) {
+				p, k, s := stranger(account, tag)
+				try("foreign", victim, p, k, s)
+			}
+		}
+		try("anonymous", victim, policy.Principal{}, policy.NewContext(), &policy.Set{Resource: resource})
 	}
-	try("anonymous", policy.Principal{}, policy.NewContext(), &policy.Set{Resource: resource})
 	return found
 }
 
-func eachWorldRequest(c Config, visit func([]Code, string, string, func(*policy.Context))) {
+func eachWorldRequest(c Config, victim string, visit func([]Code, string, string, func(*policy.Context))) {
 	set := func(k *policy.Context, key, v string) {
 		if v != "-" {
 			k.Set(key, v)
@@ -187,11 +191,12 @@ func eachWorldRequest(c Config, visit func([]Code, string, string, func(*policy.
 		for _, agent := range worldAgents {
 			common := func(k *policy.Context) { k.Set("aws:SecureTransport", secure); set(k, "aws:UserAgent", agent) }
 			for _, key := range worldKeys {
-				arn := c.BucketARN() + "/bots/" + worldB + "/" + key
+				arn := c.BucketARN() + "/bots/" + victim + "/" + key
 				visit([]Code{ForeignRead}, "s3:GetObject", arn, common)
 				visit([]Code{ForeignWrite}, "s3:PutObject", arn, common)
 			}
 			for _, prefix := range worldPrefixes {
+				prefix = strings.ReplaceAll(prefix, "TENANT", victim)
 				for _, delimiter := range worldDelims {
 					l := listingOf{}
 					if prefix != "-" {
@@ -200,7 +205,7 @@ func eachWorldRequest(c Config, visit func([]Code, string, string, func(*policy.
 					if delimiter != "-" {
 						l.delimiter = &delimiter
 					}
-					if codes := l.reveals("bots/" + worldB + "/"); codes != nil {
+					if codes := l.reveals("bots/" + victim + "/"); codes != nil {
 						visit(codes, "s3:ListBucket", c.BucketARN(), func(k *policy.Context) {
 							common(k)
 							set(k, "s3:prefix", prefix)

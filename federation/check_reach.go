@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"strings"
+	"sync"
 
 	"agentkeys/policy"
 )
@@ -155,15 +156,11 @@ func (k *checker) through(a *caller, victims []string, d *entrance, visit func(w
 	grants := d.layers.grants()
 	for _, victim := range victims {
 		home := k.Config.TenantPrefix(victim)
-		var objects []string
-		var lists []listingOf
+		objects := sync.OnceValue(func() []string { return k.objectsWithin(a, parts, d, home) })
+		lists := sync.OnceValue(func() []listingOf { return k.listings(a, parts, home) })
 		for _, grant := range grants {
-			if objects == nil {
-				objects = k.objectsWithin(a, parts, d, home)
-				lists = k.listings(a, parts, home)
-			}
 			t := &trial{checker: k, actor: a, door: d, grant: grant, visit: visit}
-			if t.objects(ForeignRead, k.read, objects) || t.objects(ForeignWrite, k.write, objects) || t.lists(home, lists) {
+			if t.objects(ForeignRead, k.read, objects) || t.objects(ForeignWrite, k.write, objects) || t.lists(lists) {
 				return
 			}
 		}
@@ -206,13 +203,16 @@ func (t *trial) applies(action, key string) bool {
 }
 
 // objects tries actions on objects. It reports whether the search may end.
-func (t *trial) objects(code Code, actions, objects []string) bool {
+func (t *trial) objects(code Code, actions []string, objects func() []string) bool {
 	var open *way
 	for _, action := range actions {
+		if !t.grant.admits(action) {
+			continue
+		}
 		if t.known(code) {
 			return false
 		}
-		for _, object := range objects {
+		for _, object := range objects() {
 			if !t.applies(action, object) {
 				continue
 			}
@@ -238,14 +238,14 @@ func (t *trial) try(code Code, action, key string, extra func(*policy.Context)) 
 }
 
 // lists tries the listings of a tenant's names.
-func (t *trial) lists(home string, lists []listingOf) bool {
+func (t *trial) lists(lists func() []listingOf) bool {
 	open := map[Code]way{}
 	for _, action := range t.list {
-		if !t.applies(action, "") {
+		if !t.grant.admits(action) || !t.applies(action, "") {
 			continue
 		}
-		for _, l := range lists {
-			codes := l.reveals(home)
+		for _, l := range lists() {
+			codes := l.shows
 			if action == listUploads {
 				codes = []Code{ForeignList, TenantNames} // of everybody, whatever the prefix
 			}

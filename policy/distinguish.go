@@ -3,6 +3,7 @@ package policy
 import (
 	"math/bits"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -112,8 +113,15 @@ func Distinguish(start string, globs []Glob, a Alphabet, prefer ...string) ([]st
 func Combinations(globs []Glob, texts ...string) []string {
 	s := newStroll(globs, Alphabet{})
 	out := make([]string, len(texts))
+	last, at := "", s.after("")
 	for i, text := range texts {
-		out[i] = s.vector(s.after(text))
+		rest, longer := strings.CutPrefix(text, last)
+		if longer { // go on from where the one before ended
+			at = s.walkOn(at, rest)
+		} else {
+			at = s.after(text)
+		}
+		last, out[i] = text, s.vector(at)
 	}
 	return out
 }
@@ -186,6 +194,10 @@ func (s *stroll) after(text string) state {
 	for i := range s.globs {
 		s.add(at, i, 0)
 	}
+	return s.walkOn(at, text)
+}
+
+func (s *stroll) walkOn(at state, text string) state {
 	for _, r := range text {
 		at = s.step(at, r)
 	}
