@@ -22,7 +22,10 @@ type caller struct {
 	tenant string
 	// passed are the tags that outlive a change of role, as the token marked them.
 	passed map[string]string
-	role   *Role
+	// loose marks a session that is to be had with a tag that does not outlive a
+	// change of role, too.
+	loose bool
+	role  *Role
 }
 
 // foreign reports whether the actor is of another account, whose administrators
@@ -37,6 +40,9 @@ var senderOnly = []string{
 	"aws:principalservicename", "aws:principalservicenameslist", "aws:calledvia", "aws:calledviafirst", "aws:calledvialast",
 	"aws:ec2instancesourcevpc", "aws:ec2instancesourceprivateipv4",
 }
+
+// accessPointKeys are in requests that come by an access point.
+var accessPointKeys = []string{"s3:dataaccesspointaccount", "s3:dataaccesspointarn", "s3:accesspointnetworkorigin"}
 
 // ofThePrincipal are keys that follow from who asks.
 var ofThePrincipal = []string{
@@ -65,7 +71,10 @@ func (k *checker) chooses(a *caller, action, key string) bool {
 		if a.who.Kind == policy.Anonymous && (name == "authtype" || name == "signatureversion") {
 			return false
 		}
-		return !strings.HasPrefix(name, "dataaccesspoint") && name != "accesspointnetworkorigin" && k.carries(action, key)
+		if slices.Contains(accessPointKeys, key) { // by an access point that another account made
+			return strings.HasPrefix(action, "s3:")
+		}
+		return k.carries(action, key)
 	case prefix == "sts", prefix == "iam":
 		return strings.HasPrefix(action, prefix+":") || prefix == "iam" && strings.HasPrefix(action, "sts:")
 	}
@@ -271,16 +280,31 @@ func (k *checker) strangers() []*caller {
 			all = append(all, a)
 		}
 	}
-	if k.ACL != nil {
-		for _, g := range k.ACL.Grants {
-			if g.Type == "CanonicalUser" && g.ID != "" && g.ID != k.ACL.Owner {
-				a := k.stranger(arns[0])
-				a.name, a.who.CanonicalUser = "the account with canonical id "+g.ID, g.ID
-				all = append(all, a)
+	for _, id := range k.canonicalUsers() {
+		a := k.stranger(arns[0])
+		a.name, a.who.CanonicalUser = "the account with canonical id "+id, id
+		all = append(all, a)
+	}
+	return all
+}
+
+// canonicalUsers are the other accounts that the ACL or the bucket policy name by
+// their canonical ids.
+func (k *checker) canonicalUsers() []string {
+	var ids []string
+	for _, p := range slices.Concat(k.acl, k.resourceParts()) {
+		for _, who := range []*policy.Principals{p.statement.Principal, p.statement.NotPrincipal} {
+			if who == nil {
+				continue
+			}
+			for _, id := range who.CanonicalUser {
+				if (k.ACL == nil || id != k.ACL.Owner) && !slices.Contains(ids, id) {
+					ids = append(ids, id)
+				}
 			}
 		}
 	}
-	return all
+	return ids
 }
 
 // stranger is somebody of another account by its ARN.

@@ -15,6 +15,9 @@ type webToken struct {
 	id                string // what its condition keys begin with
 	audience, subject string
 	tags              map[string]string
+	// passing marks a token whose tags do not outlive a change of role: it says
+	// nothing of transitive tags.
+	passing bool
 }
 
 // token is one as our issuer mints it for a tenant.
@@ -82,7 +85,7 @@ func (k *checker) showToken(t webToken) map[string]string {
 
 // webAsks are what the trust policy must allow for a token: the call, and the
 // tags if it carries any. Only the grant of the call is looked at alone.
-func (k *checker) webAsks(r *Role, t webToken, grant *part, sessionName string) []*ask {
+func (k *checker) webAsks(r *Role, t webToken, grant *part, sessionName string) assuming {
 	keys := policy.NewContext()
 	keys.Set("aws:RequestedRegion", k.Config.Region)
 	keys.Set("aws:PrincipalAccount", k.Config.Account)
@@ -101,7 +104,7 @@ func (k *checker) webAsks(r *Role, t webToken, grant *part, sessionName string) 
 		keys.Set(t.id+":sub", t.subject)
 	}
 	setRequestTags(keys, t.tags)
-	if len(t.tags) > 0 {
+	if len(t.tags) > 0 && !t.passing {
 		keys.SetList("sts:TransitiveTagKeys", slices.Sorted(maps.Keys(t.tags))...)
 	}
 	roleKeys(keys, r)
@@ -118,16 +121,49 @@ func (k *checker) webAsks(r *Role, t webToken, grant *part, sessionName string) 
 	}, k.showToken(t))
 }
 
+// assuming are the requests that one call to assume a role comes down to, under
+// the two readings of AWS.
+type assuming struct {
+	strict []*ask
+	// lenient has the passing of tags evaluated with the keys of the call. The
+	// Service Authorization Reference lists none of them for TagSession, but it
+	// lacks the claims of OIDC tokens as well, which are known to be there.
+	lenient []*ask
+}
+
+func (a assuming) call() *ask { return a.strict[0] }
+
+// openTagKeys is the point on which the readings of assuming differ.
+const openTagKeys = "whether sts:TagSession is evaluated with the condition keys of the call that it comes with"
+
+// tryAssuming searches both readings.
+func (k *checker) tryAssuming(a assuming) answer {
+	ans := k.search(a.strict...)
+	if ans.allowed || len(a.strict) == 1 {
+		return ans
+	}
+	if lenient := k.search(a.lenient...); lenient.allowed {
+		lenient.allowed, lenient.ambiguous = false, openTagKeys
+		return lenient
+	}
+	return ans
+}
+
 // assumeAsks are the call that assumes a role and, where tags are passed, their
 // passing. Each action is evaluated over the whole trust policy.
 func (k *checker) assumeAsks(r *Role, who policy.Principal, keys *policy.Context, own layers, call string, tagged bool,
 	grant *part, free func(string) bool, names map[string]string,
-) []*ask {
+) assuming {
 	own.resource, own.mustAllow, own.rcp = k.split(r.Trust), true, k.rcp
-	one := func(action string, l layers) *ask {
+	one := func(action string, l layers, strict bool) *ask {
+		keys := keys
+		if strict && action == "sts:TagSession" {
+			keys = keys.Clone()
+			keys.Delete("sts:RoleSessionName")
+		}
 		return &ask{
 			request: policy.Request{Principal: who, Action: action, Resource: r.ARN, ResourceAccount: k.Config.Account},
-			keys:    forAction(keys, action), names: names, layers: l,
+			keys:    keys, names: names, layers: l,
 			free: func(key string) bool {
 				if _, set := keys.Values(key); set {
 					return false
@@ -138,27 +174,18 @@ func (k *checker) assumeAsks(r *Role, who policy.Principal, keys *policy.Context
 					slices.Contains(senderOnly, key), key == "sts:sourceidentity":
 					return false
 				case strings.HasPrefix(key, "sts:"):
-					return action != "sts:TagSession"
+					return !strict || action != "sts:TagSession"
 				}
 				return free(key)
 			},
 		}
 	}
-	asks := []*ask{one(call, own.only(grant))}
+	a := assuming{strict: []*ask{one(call, own.only(grant), true)}}
 	if tagged {
-		asks = append(asks, one("sts:TagSession", own))
+		a.strict = append(a.strict, one("sts:TagSession", own, true))
+		a.lenient = []*ask{a.strict[0], one("sts:TagSession", own, false)}
 	}
-	return asks
-}
-
-// forAction leaves out the keys that an action does not have: TagSession knows
-// nothing of the session's name.
-func forAction(keys *policy.Context, action string) *policy.Context {
-	keys = keys.Clone()
-	if action == "sts:TagSession" {
-		keys.Delete("sts:RoleSessionName")
-	}
-	return keys
+	return a
 }
 
 // trustGrants are the Allows of a role's trust policy.
@@ -171,7 +198,7 @@ func (k *checker) assume(r *Role, t webToken, sessionName string) answer {
 	if !k.registered(t.provider, t.audience) {
 		return answer{}
 	}
-	return k.search(k.webAsks(r, t, nil, sessionName)...)
+	return k.tryAssuming(k.webAsks(r, t, nil, sessionName))
 }
 
 const defaultSessionName = "agent"
@@ -218,10 +245,18 @@ func (k *checker) tenantSessions() []*caller {
 			a := k.session(k.data, sessionNameOf(ans), called, t.tags)
 			a.tenant = tenant
 			k.byIssuer(a, t)
+			a.loose = k.losesTag(k.data, t, name)
 			sessions = append(sessions, a)
 		}
 	}
 	return sessions
+}
+
+// losesTag reports whether a session is to be had as well by a token that does
+// not mark its tag as transitive. Ours do; the claim is optional.
+func (k *checker) losesTag(r *Role, t webToken, sessionName string) bool {
+	t.passing = true
+	return k.assume(r, t, sessionName).gotIn()
 }
 
 // sessionNames are those by which a resource policy tells sessions of a role
@@ -268,11 +303,11 @@ func (k *checker) admit(code Code, t webToken, title, fix string) []*caller {
 	}
 	for _, grant := range k.trustGrants(k.data) {
 		asks := k.webAsks(k.data, t, grant, "")
-		ans := k.search(asks...)
+		ans := k.tryAssuming(asks)
 		if !ans.gotIn() {
 			continue
 		}
-		k.add(k.entryFinding(code, grant, asks[0], ans, "the bearer of a web identity token", title, fix))
+		k.add(k.entryFinding(code, grant, asks.call(), ans, "the bearer of a web identity token", title, fix))
 		a := k.session(k.data, sessionNameOf(ans), fmt.Sprintf("a session of role %s %s", k.data.Name, sessionWords(code)), t.tags)
 		k.byIssuer(a, t)
 		sessions = append(sessions, a)
@@ -505,8 +540,8 @@ func (k *checker) wrongIssuer() {
 func (k *checker) admitOther(t webToken) {
 	for _, grant := range k.trustGrants(k.data) {
 		asks := k.webAsks(k.data, t, grant, "")
-		if ans := k.search(asks...); ans.gotIn() {
-			k.add(k.entryFinding(WrongIssuer, grant, asks[0], ans, "somebody with a token of "+t.provider,
+		if ans := k.tryAssuming(asks); ans.gotIn() {
+			k.add(k.entryFinding(WrongIssuer, grant, asks.call(), ans, "somebody with a token of "+t.provider,
 				"a token of another issuer, "+t.provider+", buys a session of the data role",
 				fmt.Sprintf("Name %s as the one Federated principal of the statement.", k.Config.ProviderARN())))
 		}

@@ -19,7 +19,7 @@ type assumable struct {
 
 // callAsks are what must be allowed for an actor to assume a role with the tags
 // that it passes.
-func (k *checker) callAsks(a *caller, r *Role, tags map[string]string, grant *part) []*ask {
+func (k *checker) callAsks(a *caller, r *Role, tags map[string]string, grant *part) assuming {
 	keys := a.keys.Clone()
 	keys.Delete("s3:ResourceAccount")
 	setRequestTags(keys, tags)
@@ -47,13 +47,23 @@ func (k *checker) callAsks(a *caller, r *Role, tags map[string]string, grant *pa
 // canAssume reports whether an actor can assume a role. A tag that came along
 // from an earlier role cannot be passed again.
 func (k *checker) canAssume(a *caller, r *Role, tags map[string]string) bool {
-	if a.role == r && len(a.passed) > 0 || !k.namesAWS(r) {
+	if !k.namesAWS(r) {
 		return false
 	}
-	if len(tags) > 0 && len(a.passed) > 0 {
-		return false
+	return slices.ContainsFunc(a.variants(), func(a *caller) bool {
+		return (len(tags) == 0 || len(a.passed) == 0) && k.tryAssuming(k.callAsks(a, r, tags, nil)).gotIn()
+	})
+}
+
+// variants are the actor as it is and, where its token may as well have left the
+// tag behind, without one that comes along.
+func (a *caller) variants() []*caller {
+	if !a.loose || len(a.passed) == 0 {
+		return []*caller{a}
 	}
-	return k.search(k.callAsks(a, r, tags, nil)...).gotIn()
+	b := *a
+	b.passed = nil
+	return []*caller{a, &b}
 }
 
 // namesAWS reports whether a trust policy speaks of AWS principals at all.
@@ -123,9 +133,9 @@ func (k *checker) byService(r *Role) {
 		for _, name := range who.Service {
 			a := k.newActor("the service "+name, policy.Principal{Kind: policy.Service, Service: name})
 			a.keys.Set("aws:PrincipalIsAWSService", "true")
-			asks := k.callAsks(a, r, nil, nil)
-			asks[0].free = func(key string) bool { _, set := a.keys.Values(key); return !set }
-			if k.search(asks...).gotIn() {
+			call := k.callAsks(a, r, nil, nil).call()
+			call.free = func(key string) bool { _, set := a.keys.Values(key); return !set }
+			if k.search(call).gotIn() {
 				k.assumed[r].plain, k.assumed[r].how = true, a.name
 			}
 		}
@@ -142,6 +152,7 @@ func (k *checker) byToken(r *Role) {
 			a := k.session(r, sessionNameOf(ans), fmt.Sprintf("the session of tenant %s in role %s", tenant, r.Name), t.tags)
 			a.tenant = tenant
 			k.byIssuer(a, t)
+			a.loose = k.losesTag(r, t, "")
 			known.tokens = append(known.tokens, a)
 		}
 	}
@@ -172,11 +183,11 @@ func (k *checker) byOtherToken(r *Role, provider string) {
 		id = rest
 	}
 	known := k.assumed[r]
-	if k.search(k.webAsks(r, webToken{provider: provider, id: id}, nil, "")...).gotIn() {
+	if k.tryAssuming(k.webAsks(r, webToken{provider: provider, id: id}, nil, "")).gotIn() {
 		known.plain, known.how = true, "a token of "+provider
 	}
 	tagged := webToken{provider: provider, id: id, tags: map[string]string{k.Config.TagKey: k.tenants[0]}}
-	if k.search(k.webAsks(r, tagged, nil, "")...).gotIn() {
+	if k.tryAssuming(k.webAsks(r, tagged, nil, "")).gotIn() {
 		known.chosen = true
 	}
 }
@@ -196,8 +207,8 @@ func (k *checker) otherRoles(sessions []*caller) {
 			}
 		default:
 			for _, a := range k.sessionsOf(r) {
-				if k.isAdministrator(a) {
-					break
+				if k.isAdministrator(a) && a.tenant == "" {
+					continue
 				}
 				k.insider(a)
 			}
@@ -244,35 +255,58 @@ func (k *checker) reachesAnybody(a *caller, victims []string) bool {
 }
 
 // chain follows a session of the data role through the roles that it can assume.
-// The tags of its token come along, if the token marked them so.
+// The tags of its token come along, if the token marked them so; where it did
+// not, the session may pass tags of its own choice.
 func (k *checker) chain(s *caller) {
-	seen := map[*Role]bool{k.data: true}
-	queue := []*caller{s}
+	seen := map[string]bool{}
+	queue := s.variants()
 	for len(queue) > 0 {
 		from := queue[0]
 		queue = queue[1:]
 		for i := range k.Roles {
 			r := &k.Roles[i]
-			if seen[r] || !k.namesAWS(r) {
+			if r == k.data || !k.namesAWS(r) {
 				continue
 			}
-			for _, grant := range k.trustGrants(r) {
-				asks := k.callAsks(from, r, nil, grant)
-				ans := k.search(asks...)
-				if !ans.gotIn() {
-					continue
+			for _, tags := range k.choices(from, s) {
+				next, ok := k.goOn(s, from, r, tags)
+				if id := fmt.Sprint(r.ARN, next.passed, tags); ok && !seen[id] {
+					seen[id] = true
+					queue = append(queue, next)
 				}
-				seen[r] = true
-				next := k.session(r, defaultSessionName, s.name+", gone on to role "+r.Name, from.passed)
-				next.passed, next.tenant = from.passed, s.tenant
-				queue = append(queue, next)
-				if k.reachesAnybody(next, k.others(s)) {
-					k.addChain(from, r, grant, asks[0], ans)
-				}
-				break
 			}
 		}
 	}
+}
+
+// choices are the tags that a session may pass on its way: none, or a victim's.
+func (k *checker) choices(from, s *caller) []map[string]string {
+	if len(from.passed) > 0 {
+		return []map[string]string{nil}
+	}
+	return []map[string]string{nil, {k.Config.TagKey: k.others(s)[0]}}
+}
+
+// goOn assumes a role from a session and looks at what that role reaches.
+func (k *checker) goOn(s, from *caller, r *Role, tags map[string]string) (*caller, bool) {
+	next := k.session(r, defaultSessionName, s.name+", gone on to role "+r.Name, from.passed)
+	next.passed, next.tenant = from.passed, s.tenant
+	if tags != nil {
+		next = k.session(r, defaultSessionName, next.name+" with a tag of its choice", tags)
+	}
+	came := false
+	for _, grant := range k.trustGrants(r) {
+		asks := k.callAsks(from, r, tags, grant)
+		ans := k.tryAssuming(asks)
+		if !ans.gotIn() {
+			continue
+		}
+		came = true
+		if k.reachesAnybody(next, k.others(s)) {
+			k.addChain(from, r, grant, asks.call(), ans)
+		}
+	}
+	return next, came
 }
 
 func (k *checker) addChain(from *caller, r *Role, grant *part, a *ask, ans answer) {
@@ -311,24 +345,26 @@ func (k *checker) entryByCallers(sessions []*caller) {
 }
 
 func (k *checker) entryBy(c *caller) {
-	if len(c.passed) > 0 && c.tenant != "" { // a tag that came along stays, and is the tenant's own
-		return
-	}
 	victim := k.tenants[0]
-	for _, grant := range k.trustGrants(k.data) {
-		for _, e := range []struct {
-			code       Code
-			tags       map[string]string
-			title, fix string
-		}{
-			{TagChosenByCaller, map[string]string{k.Config.TagKey: victim}, "assumes the data role with a tenant tag of its own choice",
-				"Take the statement out: only the issuer's tokens may bring a tag."},
-			{UntaggedSession, nil, "assumes the data role without a tenant tag", "Take the statement out: only the issuer's tokens may buy a session of this role."},
-		} {
-			asks := k.callAsks(c, k.data, e.tags, grant)
-			if ans := k.search(asks...); ans.gotIn() {
-				k.add(k.entryFinding(e.code, grant, asks[0], ans, c.name, c.name+" "+e.title, e.fix))
-			}
+	if c.tenant == victim {
+		victim = k.tenants[1]
+	}
+	for _, c := range c.variants() {
+		if len(c.passed) > 0 { // a tag that came along stays, and is the tenant's own
+			continue
 		}
+		for _, grant := range k.trustGrants(k.data) {
+			k.entryByGrant(c, grant, TagChosenByCaller, map[string]string{k.Config.TagKey: victim},
+				"assumes the data role with a tenant tag of its own choice", "Take the statement out: only the issuer's tokens may bring a tag.")
+			k.entryByGrant(c, grant, UntaggedSession, nil,
+				"assumes the data role without a tenant tag", "Take the statement out: only the issuer's tokens may buy a session of this role.")
+		}
+	}
+}
+
+func (k *checker) entryByGrant(c *caller, grant *part, code Code, tags map[string]string, title, fix string) {
+	asks := k.callAsks(c, k.data, tags, grant)
+	if ans := k.tryAssuming(asks); ans.gotIn() {
+		k.add(k.entryFinding(code, grant, asks.call(), ans, c.name, c.name+" "+title, fix))
 	}
 }

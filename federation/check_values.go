@@ -100,7 +100,19 @@ func (k *checker) valuesOf(key string, conditions []*condition, keys *policy.Con
 	if d.list {
 		d.combine()
 	}
+	if slices.Contains(accessPointKeys[:2], key) {
+		d.values = slices.DeleteFunc(d.values, k.ownAccessPoint)
+	}
 	return d.values
+}
+
+// ownAccessPoint reports whether a value names an access point of the account
+// itself, of which there are those that were looked at.
+func (k *checker) ownAccessPoint(v value) bool {
+	return slices.ContainsFunc(v.vals, func(text string) bool {
+		parts := strings.SplitN(text, ":", 6)
+		return text == k.Config.Account || len(parts) == 6 && parts[4] == k.Config.Account
+	})
 }
 
 // familyOf is the kind of comparison that an operator makes: String, Arn, Numeric,
