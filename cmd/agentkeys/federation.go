@@ -177,5 +177,7 @@ func (o *federationOptions) awsClients(ctx context.Context, c federation.Config)
 	return federation.AWS{
 		IAM: iam.NewFromConfig(sdk),
 		S3:  s3.NewFromConfig(sdk, func(s *s3.Options) { s.UsePathStyle = sdk.BaseEndpoint != nil }),
+
+		Control: federation.NewControl(sdk),
 	}, nil
 }
