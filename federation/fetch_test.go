@@ -201,16 +201,22 @@ func TestUnreadableDocumentsSurviveSaving(t *testing.T) {
 		"empty":         ``,
 	} {
 		t.Run(name, func(t *testing.T) {
+			encoded := strings.ReplaceAll(url.QueryEscape(document), "+", "%20")
 			a.intercept = func(_ string, w http.ResponseWriter, r *http.Request) bool {
 				return strings.Contains(readBody(t, r), "Action=GetAccountAuthorizationDetails") &&
 					rewritten(a, w, r, func(answer string) string {
-						return between(answer, "<AssumeRolePolicyDocument>", "</AssumeRolePolicyDocument>", strings.ReplaceAll(url.QueryEscape(document), "+", "%20"))
+						return between(answer, "<AssumeRolePolicyDocument>", "</AssumeRolePolicyDocument>", encoded)
 					})
 			}
 			got, read, _ := saved(t, a)
 			sameAccount(t, got, read)
-			if got.Roles[0].Trust.Err == nil || got.Roles[0].Trust.Policy != nil {
-				t.Errorf("the trust policy is read: %+v", got.Roles[0].Trust)
+			text, err := json.Marshal(encoded)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, trust := readDocument(read.Roles[0].Trust.Name, text), read.Roles[0].Trust
+			if want.Err == nil || !cmp.Equal(want, trust, errorsByText) {
+				t.Errorf("the trust policy reads as %+v, want %+v", trust, want)
 			}
 		})
 	}
