@@ -2,6 +2,7 @@ package federation
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3control"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -457,5 +459,29 @@ func wantFetchError(t *testing.T, err error, pattern string) {
 	t.Helper()
 	if err == nil || !regexp.MustCompile(pattern).MatchString(err.Error()) {
 		t.Errorf("error %v, want one that matches %s", err, pattern)
+	}
+}
+
+// asked is a transport that only notes where it was sent.
+type asked struct{ host string }
+
+func (a *asked) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.host = r.URL.Host
+	return nil, errors.New("not sent")
+}
+
+// AWS's control plane has a name for each account, another endpoint has one.
+func TestControlClientsNames(t *testing.T) {
+	for endpoint, want := range map[string]string{"": "000011112222.s3-control.eu-central-1.amazonaws.com", "http://127.0.0.1:1": "127.0.0.1:1"} {
+		transport := &asked{}
+		c := aws.Config{Region: "eu-central-1", HTTPClient: &http.Client{Transport: transport}, RetryMaxAttempts: 1,
+			Credentials: credentials.NewStaticCredentialsProvider("id", "secret", "")}
+		if endpoint != "" {
+			c.BaseEndpoint = &endpoint
+		}
+		_, err := NewControl(c).ListAccessPoints(t.Context(), &s3control.ListAccessPointsInput{AccountId: aws.String("000011112222")})
+		if err == nil || transport.host != want {
+			t.Errorf("endpoint %q: asked %q, want %q (%v)", endpoint, transport.host, want, err)
+		}
 	}
 }
