@@ -145,21 +145,26 @@ func cause(err error) string {
 	}
 }
 
-// oneLine makes text from outside fit to print: no line breaks, nothing that a
-// terminal would obey, and not too long.
+// oneLine makes text from outside fit to print: printable, and not too long.
 func oneLine(s string) string {
 	const limit = 400
+	s = printable(s)
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "…"
+	}
+	return s
+}
+
+// printable is text from outside without line breaks and without anything that a
+// terminal would obey.
+func printable(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > limit {
-		s = strings.ToValidUTF8(s[:limit], "") + "…"
-	}
-	return s
+	return strings.Join(strings.Fields(s), " ")
 }
 
 var (

@@ -40,8 +40,23 @@ const maxFile = 256 << 20
 // string, or percent-encoded JSON in a string. A document that cannot be read is
 // kept with its error; an error of ReadAccount is about a file as a whole.
 func ReadAccount(dir string) (*Account, error) {
-	a := &Account{Source: "files: " + dir, Managed: map[string]Document{}}
-	r := folder{dir: dir, account: a}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		if err == nil {
+			err = errors.New("not a folder")
+		}
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return nil, fmt.Errorf("reading the account's files in %q: %w", dir, err)
+	}
+	r := folder{dir: dir, read: func(name string) ([]byte, error) { return readFile(filepath.Join(dir, name)) }}
+	return r.readAccount("files: " + dir)
+}
+
+func (r folder) readAccount(source string) (*Account, error) {
+	a := &Account{Source: source, Managed: map[string]Document{}}
+	r.account = a
 	if err := errors.Join(r.config(), r.iam(), r.bucketPolicy()); err != nil {
 		return nil, err
 	}
@@ -52,40 +67,44 @@ func ReadAccount(dir string) (*Account, error) {
 	return a, nil
 }
 
+// folder is the files of an account, on disk or as Fetch got them.
 type folder struct {
-	dir     string
+	dir     string                            // "" for files that are not on disk
+	read    func(name string) ([]byte, error) // fs.ErrNotExist for a file that is not there
+	missing map[string]string                 // why a file is not there, where that is known
 	account *Account
 }
 
 // decode reads one file as JSON. It reports whether the file was there.
 func (r folder) decode(name string, into any) (bool, error) {
-	fail := func(err error) (bool, error) {
-		return false, fmt.Errorf("reading %s: %w", filepath.Join(r.dir, name), err)
-	}
-	f, err := os.Open(filepath.Join(r.dir, name))
+	data, err := r.read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		err = path.Err
+	if err == nil {
+		err = json.Unmarshal(data, into)
 	}
 	if err != nil {
-		return fail(err)
+		return false, fmt.Errorf("reading %s: %w", filepath.Join(r.dir, name), err)
+	}
+	return true, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err // whose text leaves out the path, which the caller names
+	}
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	switch {
-	case err != nil:
-		return fail(err)
-	case len(data) > maxFile:
-		return fail(fmt.Errorf("want at most %d bytes, got more", maxFile))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("want at most %d bytes, got more", maxFile)
 	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff")) // PowerShell's > writes one
-	if err := json.Unmarshal(data, into); err != nil {
-		return fail(err)
-	}
-	return true, nil
+	return bytes.TrimPrefix(data, []byte("\ufeff")), err // PowerShell's > writes one
 }
 
 // require is decode for a file that must be there.
@@ -251,15 +270,20 @@ func readDocument(name string, raw json.RawMessage) Document {
 
 // parseDocument reads JSON or, as IAM's API has it, percent-encoded JSON.
 func parseDocument(text string) (*policy.Document, error) {
-	text = strings.TrimSpace(text)
-	if !strings.HasPrefix(text, "{") {
-		plain, err := url.PathUnescape(text)
-		if err != nil {
-			return nil, err
-		}
-		text = plain
+	text, err := plainDocument(text)
+	if err != nil {
+		return nil, err
 	}
 	return policy.Parse([]byte(text))
+}
+
+// plainDocument undoes the percent-encoding of a document, where there is one.
+func plainDocument(text string) (string, error) {
+	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "{") {
+		return text, nil
+	}
+	return url.PathUnescape(text)
 }
 
 func (r folder) bucketPolicy() error {
@@ -283,7 +307,11 @@ func optionalDocument(name string, raw json.RawMessage) Document {
 func (r folder) optional(name, what string, into any) (bool, error) {
 	there, err := r.decode(name, into)
 	if err == nil && !there {
-		r.account.NotLookedAt = append(r.account.NotLookedAt, what+" (no "+name+")")
+		why := r.missing[name]
+		if why == "" {
+			why = "no " + name
+		}
+		r.account.NotLookedAt = append(r.account.NotLookedAt, what+" ("+why+")")
 	}
 	return there, err
 }

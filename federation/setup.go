@@ -17,17 +17,19 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3control"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"agentkeys/policy"
 )
 
-// AWS is the account that SetUp works on: clients with an administrator's
-// credentials.
+// AWS is the account that SetUp and Fetch work on: clients with the credentials of
+// an administrator, or for Fetch of somebody who may read all that counts.
 type AWS struct {
-	IAM *iam.Client
-	S3  *s3.Client
+	IAM     *iam.Client
+	S3      *s3.Client
+	Control *s3control.Client // for access points; see NewControl. Without it they are not looked at
 }
 
 // rolePolicyName is the name of Documents.RolePolicy on the role.

@@ -33,7 +33,7 @@ administrators); a flag goes before a variable, and a variable before the file.`
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand()
+	cmd.AddCommand(p.federationCheck())
 	return cmd
 }
 
@@ -177,5 +177,7 @@ func (o *federationOptions) awsClients(ctx context.Context, c federation.Config)
 	return federation.AWS{
 		IAM: iam.NewFromConfig(sdk),
 		S3:  s3.NewFromConfig(sdk, func(s *s3.Options) { s.UsePathStyle = sdk.BaseEndpoint != nil }),
+
+		Control: federation.NewControl(sdk),
 	}, nil
 }
