@@ -104,7 +104,7 @@ const (
 	pictureCallerWidth = 86
 	pictureGateLeft    = 110
 	pictureGateRight   = 134
-	picturePlaceLeft   = 200
+	picturePlaceLeft   = 188
 	pictureTitle       = 24 // height of a place's title
 	pictureRowHeight   = 19
 	pictureGap         = 12
@@ -121,7 +121,7 @@ func (r *Report) picture() picture {
 	y := 0
 	ends := map[string][]pictureEnd{}
 	for i, name := range r.placeNames() {
-		place := picturePlace{Name: clip(name, 24), Top: y}
+		place := picturePlace{Name: clip(name, 26), Top: y}
 		at := y + pictureTitle
 		for _, c := range callers {
 			probes := r.probesAt(c.Name, i)

@@ -66,7 +66,7 @@ type InForce struct {
 // tenants that are not two. Whatever goes wrong on the way is in the report.
 // Prove may be called concurrently.
 func Prove(ctx context.Context, p Proof) (*Report, error) {
-	if err := p.check(); err != nil {
+	if err := p.Validate(); err != nil {
 		return nil, err
 	}
 	if p.CallTimeout == 0 {
@@ -92,7 +92,8 @@ func Prove(ctx context.Context, p Proof) (*Report, error) {
 	return v.report, nil
 }
 
-func (p Proof) check() error {
+// Validate reports what Prove would not start with.
+func (p Proof) Validate() error {
 	if err := p.Config.Validate(); err != nil {
 		return err
 	}
@@ -358,7 +359,7 @@ func (v *prover) tryControl(ctx context.Context, p *Probe) (*s3.Client, reply) {
 		return nil, reply{answer: NotTried, code: code, message: why, advice: do}
 	}
 	if v.Control == nil {
-		return skipped("not taken", "this control was not taken: it needs a token that the issuer signed without the tag",
+		return skipped("control not taken", "it takes a token that the issuer signed without the tag, and none was given",
 			"Give the proof the issuer's key, so that it can sign one, or such a token made elsewhere.")
 	}
 	raw, err := v.Control(ctx)
