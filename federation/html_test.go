@@ -265,6 +265,11 @@ func TestPicture(t *testing.T) {
 			t.Errorf("%s: %s reached %q, want %q", test.Verdict, test.caller, got, test.want)
 		}
 	}
+	for _, id := range []string{"near.dots_get", "near.dots_list", "near.dots_put"} {
+		if at := all[Proven].placeOf(find(t, all[Proven], id, "alice")); at != 1 {
+			t.Errorf("alice's %s is drawn at place %d, want bob's prefix, 1", id, at)
+		}
+	}
 	gate := map[Verdict]reach{Proven: outRefused, Broken: outBreach, Inconclusive: outUnseen}
 	for verdict, r := range all {
 		if got, _ := together([]*Probe{r.sessionOf(untagged)}); got != gate[verdict] {
@@ -310,6 +315,16 @@ func TestPictureFits(t *testing.T) {
 			if l.X2 != pictureGateLeft && l.X2 != picturePlaceLeft {
 				t.Errorf("%s: %s: the line ends at %d", verdict, l.Full, l.X2)
 			}
+		}
+	}
+}
+
+func TestEnds(t *testing.T) {
+	for _, test := range []struct{ s, want string }{
+		{"anonymous", "anonymous"}, {"tenant-number-1", "tena…er-1"}, {"tenant-number-2", "tena…er-2"}, {"ñandúñandúñ", "ñand…ndúñ"},
+	} {
+		if got := ends(test.s, 9); got != test.want {
+			t.Errorf("ends(%q, 9) = %q, want %q", test.s, got, test.want)
 		}
 	}
 }

@@ -22,7 +22,7 @@ type pictureCaller struct {
 }
 
 // Short is the name as it fits.
-func (c pictureCaller) Short() string { return clip(c.Name, 12) }
+func (c pictureCaller) Short() string { return ends(c.Name, 12) }
 
 type pictureGate struct{ Top, Height int }
 
@@ -119,9 +119,9 @@ func (r *Report) picture() picture {
 	callers := r.pictureCallers()
 	var pic picture
 	y := 0
-	ends := map[string][]pictureEnd{}
+	arrive := map[string][]pictureEnd{}
 	for i, name := range r.placeNames() {
-		place := picturePlace{Name: clip(name, 26), Top: y}
+		place := picturePlace{Name: ends(name, 26), Top: y}
 		at := y + pictureTitle
 		for _, c := range callers {
 			probes := r.probesAt(c.Name, i)
@@ -130,7 +130,7 @@ func (r *Report) picture() picture {
 			}
 			row := newPictureRow(c.Name, name, probes, at+pictureRowHeight/2)
 			place.Rows = append(place.Rows, row)
-			ends[c.Name] = append(ends[c.Name], pictureEnd{row.Y, row.Outcome, row.Full})
+			arrive[c.Name] = append(arrive[c.Name], pictureEnd{row.Y, row.Outcome, row.Full})
 			at += pictureRowHeight
 		}
 		place.Height = at + 5 - y
@@ -145,7 +145,7 @@ func (r *Report) picture() picture {
 	pic.Callers = callers
 	pic.Gate = pictureGate{Top: callers[0].Y - 29, Height: callers[len(callers)-2].Y - callers[0].Y + 46}
 	for _, c := range callers {
-		pic.Lines = append(pic.Lines, r.pictureLines(c, ends[c.Name])...)
+		pic.Lines = append(pic.Lines, r.pictureLines(c, arrive[c.Name])...)
 	}
 	return pic
 }
@@ -161,22 +161,25 @@ type pictureEnd struct {
 func (r *Report) pictureCallers() []pictureCaller {
 	var callers []pictureCaller
 	for _, t := range r.Tenants {
-		callers = append(callers, pictureCaller{Name: t.Name, Note: shortTag(t.Tag)})
+		callers = append(callers, pictureCaller{Name: t.Name, Note: ends(t.Tag, 12)})
 	}
 	return append(callers, pictureCaller{Name: untagged, Note: "token, no tag"}, pictureCaller{Name: anonymous, Note: "no signature"})
 }
 
-// shortTag is both ends of a tag.
-func shortTag(tag string) string {
-	if len(tag) <= 13 {
-		return tag
+// ends shortens s to n characters and keeps both ends, where names that belong
+// together differ.
+func ends(s string, n int) string {
+	runes := []rune(s)
+	if len(runes) <= n {
+		return s
 	}
-	return tag[:6] + "…" + tag[len(tag)-4:]
+	head := n / 2
+	return string(runes[:head]) + "…" + string(runes[len(runes)-(n-1-head):])
 }
 
 // pictureLines are a caller's line to STS and from there to each place that it
 // tried.
-func (r *Report) pictureLines(c pictureCaller, ends []pictureEnd) []pictureLine {
+func (r *Report) pictureLines(c pictureCaller, arrive []pictureEnd) []pictureLine {
 	var lines []pictureLine
 	from := pictureCallerWidth
 	if session := r.sessionOf(c.Name); session != nil {
@@ -189,7 +192,7 @@ func (r *Report) pictureLines(c pictureCaller, ends []pictureEnd) []pictureLine 
 			return lines
 		}
 	}
-	for _, e := range ends {
+	for _, e := range arrive {
 		lines = append(lines, pictureLine{X1: from, Y1: c.Y, X2: picturePlaceLeft, Y2: e.y, Outcome: e.reach, Full: e.full})
 	}
 	return lines
@@ -257,7 +260,7 @@ func newPictureRow(caller, place string, probes []*Probe, y int) pictureRow {
 	o, n := together(probes)
 	words := pictureWords[o]
 	return pictureRow{
-		Y: y, Outcome: o, Mark: words.mark, Text: clip(caller, 9) + " " + words.text,
+		Y: y, Outcome: o, Mark: words.mark, Text: ends(caller, 9) + " " + words.text,
 		Count: fmt.Sprintf("%d/%d", n, len(probes)),
 		Full:  fmt.Sprintf("%s at %s: %s, %d of %d probes", caller, place, words.text, n, len(probes)),
 	}

@@ -176,6 +176,8 @@ func (o *proveOptions) check(cmd *cobra.Command) error {
 	switch {
 	case o.repeat < time.Second:
 		return fmt.Errorf("--repeat: want at least 1s, got %v", o.repeat)
+	case set("keep") && o.outDir == "":
+		return errors.New("--keep is for --out-dir")
 	case o.keep < 1:
 		return fmt.Errorf("--keep: want at least 1, got %d", o.keep)
 	}
