@@ -161,7 +161,7 @@ type pictureEnd struct {
 func (r *Report) pictureCallers() []pictureCaller {
 	var callers []pictureCaller
 	for _, t := range r.Tenants {
-		callers = append(callers, pictureCaller{Name: t.Name, Note: ends(t.Tag, 12)})
+		callers = append(callers, pictureCaller{Name: t.Name, Note: ends(t.Tag, 11)})
 	}
 	return append(callers, pictureCaller{Name: untagged, Note: "token, no tag"}, pictureCaller{Name: anonymous, Note: "no signature"})
 }
