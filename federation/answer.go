@@ -145,6 +145,10 @@ func cause(err error) string {
 	}
 }
 
+// jwt is what a token looks like, or the part of one that is left where somebody
+// cut it short.
+var jwt = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*`)
+
 // oneLine makes text from outside fit to print: printable, and not too long.
 func oneLine(s string) string {
 	const limit = 400
@@ -155,9 +159,10 @@ func oneLine(s string) string {
 	return s
 }
 
-// printable is text from outside without line breaks and without anything that a
-// terminal would obey.
+// printable is text from outside without line breaks, without anything that a
+// terminal would obey, and without a token that a server repeats.
 func printable(s string) string {
+	s = jwt.ReplaceAllString(s, "[token]")
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
@@ -220,7 +225,7 @@ var advices = map[string]string{
 	"InvalidAccessKeyId":           "S3 does not know the session: do STS and S3 belong to the same AWS?",
 	"InvalidToken":                 "S3 does not know the session: do STS and S3 belong to the same AWS?",
 	"ExpiredToken":                 "The session had expired; check the clock and run the proof again.",
-	"ExpiredTokenException":        "The web identity token had expired; check the issuer's clock and run the proof again.",
+	"ExpiredTokenException":        "The web identity token had expired; mint a new one, or check the issuer's clock, and run the proof again.",
 	"RequestTimeTooSkewed":         "Set this machine's clock.",
 	"NoSuchBucket":                 "Create the bucket, or correct its name.",
 	"NoSuchKey":                    "The object was not there, so nothing was refused; run the proof again and let nobody clean up meanwhile.",

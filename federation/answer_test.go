@@ -253,6 +253,9 @@ func TestBatchDeleteIsReadPerKey(t *testing.T) {
 }
 
 func TestTerminalIsNotObeyed(t *testing.T) {
+	if got := oneLine("got eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln, eyJhbGciOiJF"); got != "got [token], [token]" {
+		t.Errorf("a token is left: %q", got)
+	}
 	if got := oneLine("a\x1b[2Jb\r\nc\u202e"); got != "a [2Jb c" {
 		t.Errorf("got %q", got)
 	}

@@ -19,6 +19,7 @@ type claims struct {
 	Subject  string
 	Audience string // "" where there is not exactly one
 	Tag      string // value of the session tag; "" where AWS reads none
+	Plain    string // value of the ordinary claim of the tag's name, which AWS does not read
 	// TagProblem says why AWS reads no tag. It is empty where it reads one.
 	TagProblem string
 	// HasTags reports whether the token tries to carry tags at all, readable or
@@ -40,7 +41,7 @@ func readClaims(token, tagKey string) (claims, error) {
 	if err := json.Unmarshal(payload, &all); err != nil {
 		return claims{}, fmt.Errorf("reading the web identity token's payload: want a JSON object: %w", err)
 	}
-	c := claims{Issuer: text(all["iss"]), Subject: text(all["sub"]), Audience: audience(all["aud"])}
+	c := claims{Issuer: text(all["iss"]), Subject: text(all["sub"]), Audience: audience(all["aud"]), Plain: text(all[tagKey])}
 	for name := range all {
 		if name == tagsClaim || strings.HasPrefix(name, tagsClaim+"/") {
 			c.HasTags = true
@@ -48,6 +49,26 @@ func readClaims(token, tagKey string) (claims, error) {
 	}
 	c.Tag, c.TagProblem = sessionTag(all, tagKey)
 	return c, nil
+}
+
+// TenantOf is the tag of the tenant that a web identity token was minted for: what
+// its subject names, and else the tag that AWS reads from it, and else the ordinary
+// claim. The subject comes first, so that a token whose tag is another's, or is
+// missing, shows as that and not as another tenant. The signature is not verified:
+// STS does that.
+func TenantOf(token string, c Config) (string, error) {
+	read, err := readClaims(token, c.TagKey)
+	if err != nil {
+		return "", err
+	}
+	subject, named := strings.CutPrefix(read.Subject, strings.TrimSuffix(SubjectPattern, "*"))
+	for _, tag := range []string{subject, read.Tag, read.Plain} {
+		if (tag != subject || named) && tenantTag.MatchString(tag) {
+			return tag, nil
+		}
+	}
+	return "", fmt.Errorf("reading the web identity token: want a subject of the form %s or a tag %s of a-z and 0-9, got subject %q and tag %q",
+		SubjectPattern, c.TagKey, oneLine(read.Subject), oneLine(read.Tag))
 }
 
 // sessionTag finds the tag in either of the forms that AWS reads.

@@ -94,3 +94,45 @@ func FuzzReadClaims(f *testing.F) {
 		}
 	})
 }
+
+// The tenant is who the token was minted for, whether or not AWS reads the tag.
+func TestTenantOf(t *testing.T) {
+	i, c := newIssuer(t), testConfig()
+	for _, test := range []struct {
+		name string
+		edit func(map[string]any)
+		want string // "" for an error
+	}{
+		{"as minted", func(map[string]any) {}, walletA},
+		{"without the tags claim", withoutTags, walletA},
+		{"with another's tag", func(claims map[string]any) { claims[tagsClaim] = tagged(walletB) }, walletA},
+		{"of another issuer's subject", func(claims map[string]any) { claims["sub"] = "project:x"; claims[tagsClaim] = tagged(walletB) }, walletB},
+		{"of a subject that is a tag by itself", func(claims map[string]any) { claims["sub"] = walletB }, walletA},
+		{"with the ordinary claim alone", func(claims map[string]any) { claims["sub"] = "project:x"; withoutTags(claims) }, walletA},
+		{"with nothing", func(claims map[string]any) {
+			claims["sub"] = "project:x"
+			withoutTags(claims)
+			delete(claims, DefaultTagKey)
+		}, ""},
+		{"with a tag that is no tag", func(claims map[string]any) {
+			claims["sub"], claims[tagsClaim], claims[DefaultTagKey] = "agentkeys:agent:../x", tagged("a/b"), "*"
+		}, ""},
+	} {
+		raw, err := i.minter(t, walletA, test.edit)(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := TenantOf(raw, c); got != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("a token %s: %q, %v, want %q", test.name, got, err, test.want)
+		}
+	}
+	for _, raw := range []string{"", "a.b", "a.b.c", "..", "a.e30.c.d"} {
+		if got, err := TenantOf(raw, c); err == nil {
+			t.Errorf("%q: tenant %q, want an error", raw, got)
+		}
+	}
+}
+
+func tagged(tag string) map[string]any {
+	return map[string]any{"principal_tags": map[string][]string{DefaultTagKey: {tag}}}
+}

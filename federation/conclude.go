@@ -139,6 +139,9 @@ func (r *Report) truth() string {
 		}
 		return fmt.Sprintf("They are, within what was tried: each tenant reached its own prefix, and %d attempts on what is not its own were refused, each with its controls.", refused)
 	case Inconclusive:
+		if missing := r.count(NotShown); missing == 1 && g.Untagged == NotTried {
+			return "All else came out as it must, but whether the role refuses a token without the tag was not tried."
+		}
 		return fmt.Sprintf("Nobody knows: no way in was seen, but %d of %d probes could not be observed.", r.count(NotShown), len(r.Probes))
 	}
 	var said []string

@@ -43,17 +43,6 @@ type Proof struct {
 	Now func() time.Time
 }
 
-// Target is where the requests go.
-type Target struct {
-	Name  string // for the report: "local AWS", "AWS"
-	Local bool   // a local AWS, which proves nothing about AWS
-	// STS and S3 are endpoint URLs. Empty means AWS's own endpoint of the
-	// configuration's region.
-	STS, S3 string
-	// HTTPClient makes the requests; if nil, one that follows no redirect.
-	HTTPClient aws.HTTPClient
-}
-
 // Tenant is one of the two. Token gives a fresh web identity token each time.
 type Tenant struct {
 	Name  string
@@ -77,7 +66,7 @@ type InForce struct {
 // tenants that are not two. Whatever goes wrong on the way is in the report.
 // Prove may be called concurrently.
 func Prove(ctx context.Context, p Proof) (*Report, error) {
-	if err := p.check(); err != nil {
+	if err := p.Validate(); err != nil {
 		return nil, err
 	}
 	if p.CallTimeout == 0 {
@@ -103,7 +92,8 @@ func Prove(ctx context.Context, p Proof) (*Report, error) {
 	return v.report, nil
 }
 
-func (p Proof) check() error {
+// Validate reports what Prove would not start with.
+func (p Proof) Validate() error {
 	if err := p.Config.Validate(); err != nil {
 		return err
 	}
@@ -126,6 +116,9 @@ func (p Proof) check() error {
 		if u, err := url.Parse(e); e != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			return fmt.Errorf("proof: want an endpoint URL with http or https, got %q", e)
 		}
+	}
+	if n := p.Target.Name; n != oneLine(n) || len(n) > maxTargetName {
+		return fmt.Errorf("proof: want a target's name of at most %d printable characters, got %q", maxTargetName, n)
 	}
 	return nil
 }
@@ -220,41 +213,6 @@ func newProver(p Proof) *prover {
 		v.report.Tenants = append(v.report.Tenants, TenantReport{Name: t.Name, Tag: t.Tag})
 	}
 	return v
-}
-
-func endpoint(u string) *string {
-	if u == "" {
-		return nil
-	}
-	return &u
-}
-
-// targetReport says which kind of target the endpoints are, whatever its name.
-func targetReport(t Target) TargetReport {
-	r := TargetReport{Name: t.Name, Kind: "other", STS: t.STS, S3: t.S3}
-	isAWS := func(e string) bool {
-		u, err := url.Parse(e)
-		if err != nil {
-			return false
-		}
-		host := u.Hostname()
-		return e == "" || strings.HasSuffix(host, ".amazonaws.com") || strings.HasSuffix(host, ".amazonaws.com.cn")
-	}
-	switch {
-	case t.Local:
-		r.Kind = "local"
-		r.Note = "local: only a run against AWS proves AWS"
-	case isAWS(t.STS) && isAWS(t.S3):
-		r.Kind = "aws"
-	default:
-		r.Note = "not AWS: only a run against AWS proves AWS"
-	}
-	for _, e := range []*string{&r.STS, &r.S3} {
-		if *e == "" {
-			*e = "AWS's own endpoint"
-		}
-	}
-	return r
 }
 
 // s3Client is a client for a session's keys.
@@ -401,8 +359,8 @@ func (v *prover) tryControl(ctx context.Context, p *Probe) (*s3.Client, reply) {
 		return nil, reply{answer: NotTried, code: code, message: why, advice: do}
 	}
 	if v.Control == nil {
-		return skipped("not taken", "this control was not taken: it needs a token that the issuer signed without the tag",
-			"Give the proof the issuer's key, so that it can sign one.")
+		return skipped("control not taken", "it takes a token that the issuer signed without the tag, and none was given",
+			"Give the proof the issuer's key, so that it can sign one, or such a token made elsewhere.")
 	}
 	raw, err := v.Control(ctx)
 	if err != nil {

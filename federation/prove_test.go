@@ -469,22 +469,3 @@ func TestProofIsChecked(t *testing.T) {
 		}
 	}
 }
-
-func TestTargetIsNamed(t *testing.T) {
-	for _, test := range []struct {
-		Target
-		kind string
-	}{
-		{Target{Name: "x", Local: true, STS: "http://127.0.0.1:1", S3: "http://127.0.0.1:1"}, "local"},
-		{Target{Name: "AWS"}, "aws"},
-		{Target{Name: "AWS", STS: "https://sts.eu-west-1.amazonaws.com"}, "aws"},
-		{Target{Name: "AWS", STS: "http://127.0.0.1:1"}, "other"},
-		{Target{Name: "AWS", S3: "https://amazonaws.com.example.net"}, "other"},
-		{Target{Name: "AWS", S3: "https://evilamazonaws.com"}, "other"},
-		{Target{Name: "AWS", Local: true}, "local"},
-	} {
-		if r := targetReport(test.Target); r.Kind != test.kind || (r.Kind == "aws") != (r.Note == "") {
-			t.Errorf("%+v: kind %q, note %q, want %q", test.Target, r.Kind, r.Note, test.kind)
-		}
-	}
-}

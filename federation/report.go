@@ -50,7 +50,7 @@ type Report struct {
 // TargetReport says what the proof speaks for.
 type TargetReport struct {
 	Name string `json:"name"`
-	Kind string `json:"kind"` // "aws", "local" or "other"
+	Kind string `json:"kind"` // "aws", "local" (on this machine) or "other"
 	STS  string `json:"sts"`
 	S3   string `json:"s3"`
 	Note string `json:"note,omitempty"`

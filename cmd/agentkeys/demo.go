@@ -28,6 +28,7 @@ type demoOptions struct {
 	faults   []string
 	hardened bool
 	json     bool
+	html     string
 }
 
 func (p *program) demo() *cobra.Command {
@@ -62,6 +63,7 @@ Exit status: 0 PROVEN, 1 BROKEN, 3 INCONCLUSIVE, 2 wrong use.`,
 	cmd.Flags().StringArrayVar(&o.faults, "break", nil, "`FAULT` to put back: tags-claim, trust-policy or inline-policy; repeatable")
 	cmd.Flags().BoolVar(&o.hardened, "hardened", false, "keep the backstop denies although something is broken")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the report as JSON")
+	cmd.Flags().StringVar(&o.html, "html", "", "new `FILE` for the report as one self-contained page")
 	return cmd
 }
 
@@ -78,6 +80,11 @@ func (p *program) runDemo(ctx context.Context, o demoOptions) (*federation.Repor
 	if err != nil {
 		return nil, usage(hint{err, `see "agentkeys demo --help"`})
 	}
+	if o.html != "" {
+		if err := checkNew("html", o.html); err != nil {
+			return nil, usage(err)
+		}
+	}
 	progress := p.stderr
 	if o.json {
 		progress = io.Discard
@@ -93,6 +100,11 @@ func (p *program) runDemo(ctx context.Context, o demoOptions) (*federation.Repor
 	}
 	if err != nil { // a verdict that nobody could read is none
 		return nil, status{exitInconclusive, fmt.Errorf("printing the report: %w", err)}
+	}
+	if o.html != "" {
+		if err := (reportFile{o.html, report.WriteHTML}).save(); err != nil {
+			return nil, status{exitInconclusive, err}
+		}
 	}
 	return report, nil
 }
