@@ -6,21 +6,21 @@ import (
 	"agentkeys/policy"
 )
 
-// stack is a CloudFormation template. Everything in it is a plain string, so
+// cfnStack is a CloudFormation template. Everything in it is a plain string, so
 // that nothing reads a policy variable as one of the template's own.
-type stack struct {
+type cfnStack struct {
 	AWSTemplateFormatVersion string
 	Description              string
 	Resources                struct {
-		Provider     resource `json:"AgentKeysProvider"`
-		Role         resource `json:"AgentKeysRole"`
-		Bucket       resource `json:"AgentKeysBucket"`
-		BucketPolicy resource `json:"AgentKeysBucketPolicy"`
+		Provider     cfnResource `json:"AgentKeysProvider"`
+		Role         cfnResource `json:"AgentKeysRole"`
+		Bucket       cfnResource `json:"AgentKeysBucket"`
+		BucketPolicy cfnResource `json:"AgentKeysBucketPolicy"`
 	}
-	Outputs map[string]output
+	Outputs map[string]cfnOutput
 }
 
-type resource struct {
+type cfnResource struct {
 	Type                string
 	DependsOn           string `json:",omitempty"`
 	DeletionPolicy      string `json:",omitempty"`
@@ -28,9 +28,9 @@ type resource struct {
 	Properties          any
 }
 
-type output struct{ Value any }
+type cfnOutput struct{ Value any }
 
-type rolePolicy struct {
+type cfnRolePolicy struct {
 	PolicyName     string
 	PolicyDocument *policy.Document
 }
@@ -39,10 +39,10 @@ type rolePolicy struct {
 // the stack, since the tenants' objects are in it. The bucket policy waits for
 // the role: S3 refuses a principal that is not there.
 func (d Documents) template(c Config) ([]byte, error) {
-	s := stack{AWSTemplateFormatVersion: "2010-09-09"}
+	s := cfnStack{AWSTemplateFormatVersion: "2010-09-09"}
 	s.Description = fmt.Sprintf("AgentKeys: OIDC provider, role and bucket (%s), for account %s in %s. Needs CAPABILITY_NAMED_IAM.",
 		d.Form, c.Account, c.Region)
-	s.Resources.Provider = resource{Type: "AWS::IAM::OIDCProvider", Properties: struct {
+	s.Resources.Provider = cfnResource{Type: "AWS::IAM::OIDCProvider", Properties: struct {
 		URL         string   `json:"Url"`
 		ClientIDs   []string `json:"ClientIdList"`
 		Thumbprints []string `json:"ThumbprintList,omitempty"`
@@ -51,13 +51,13 @@ func (d Documents) template(c Config) ([]byte, error) {
 		RoleName                 string
 		Description              string
 		AssumeRolePolicyDocument *policy.Document
-		Policies                 []rolePolicy `json:",omitempty"`
+		Policies                 []cfnRolePolicy `json:",omitempty"`
 	}{RoleName: c.Role, Description: roleDescription, AssumeRolePolicyDocument: d.Trust}
 	if d.RolePolicy != nil {
-		role.Policies = []rolePolicy{{rolePolicyName, d.RolePolicy}}
+		role.Policies = []cfnRolePolicy{{rolePolicyName, d.RolePolicy}}
 	}
-	s.Resources.Role = resource{Type: "AWS::IAM::Role", DependsOn: "AgentKeysProvider", Properties: role}
-	s.Resources.Bucket = resource{
+	s.Resources.Role = cfnResource{Type: "AWS::IAM::Role", DependsOn: "AgentKeysProvider", Properties: role}
+	s.Resources.Bucket = cfnResource{
 		Type: "AWS::S3::Bucket", DeletionPolicy: "Retain", UpdateReplacePolicy: "Retain",
 		Properties: struct {
 			BucketName                     string
@@ -65,13 +65,13 @@ func (d Documents) template(c Config) ([]byte, error) {
 			OwnershipControls              OwnershipControls
 		}{c.Bucket, d.PublicAccess, d.Ownership},
 	}
-	s.Resources.BucketPolicy = resource{Type: "AWS::S3::BucketPolicy", DependsOn: "AgentKeysRole", Properties: struct {
+	s.Resources.BucketPolicy = cfnResource{Type: "AWS::S3::BucketPolicy", DependsOn: "AgentKeysRole", Properties: struct {
 		Bucket         any
 		PolicyDocument *policy.Document
 	}{map[string]string{"Ref": "AgentKeysBucket"}, d.BucketPolicy}}
-	s.Outputs = map[string]output{
+	s.Outputs = map[string]cfnOutput{
 		"RoleArn":     {map[string][2]string{"Fn::GetAtt": {"AgentKeysRole", "Arn"}}},
 		"ProviderArn": {map[string]string{"Ref": "AgentKeysProvider"}},
 	}
-	return indented(s)
+	return renderedJSON(s)
 }

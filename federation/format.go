@@ -4,22 +4,24 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+
+	"agentkeys/policy"
 )
 
-// Format is a way of writing documents down.
-type Format string
+// RenderFormat is a way of writing documents down.
+type RenderFormat string
 
-// The formats. JSON has a file for each document; the others are one file that
-// sets everything up.
+// The formats. RenderJSON has a file for each document; the others are one file
+// that sets everything up.
 const (
-	JSON           Format = "json"           // as the AWS CLI takes each with file://
-	CLI            Format = "cli"            // a POSIX shell script of AWS CLI commands
-	CloudFormation Format = "cloudformation" // a template in JSON
-	Terraform      Format = "terraform"      // HCL
+	RenderJSON           RenderFormat = "json"           // as the AWS CLI takes each with file://
+	RenderCLI            RenderFormat = "cli"            // a POSIX shell script of AWS CLI commands
+	RenderCloudFormation RenderFormat = "cloudformation" // a template in JSON
+	RenderTerraform      RenderFormat = "terraform"      // HCL
 )
 
-// File is one file of a rendered set-up.
-type File struct {
+// RenderedFile is one file of a rendered set-up.
+type RenderedFile struct {
 	Name       string
 	Text       []byte
 	Executable bool
@@ -27,87 +29,79 @@ type File struct {
 
 // Files writes the documents of a configuration in a format. The documents are
 // those that Render made of the same configuration.
-func (d Documents) Files(c Config, f Format) ([]File, error) {
+func (d Documents) Files(c Config, f RenderFormat) ([]RenderedFile, error) {
 	if d.Trust == nil || d.BucketPolicy == nil {
 		return nil, fmt.Errorf("writing federation documents: want a trust policy and a bucket policy, got none")
 	}
 	var name string
 	var write func(Documents, Config) ([]byte, error)
 	switch f {
-	case JSON:
+	case RenderJSON:
 		return d.jsonFiles()
-	case CLI:
+	case RenderCLI:
 		name, write = "agentkeys-set-up.sh", Documents.script
-	case CloudFormation:
+	case RenderCloudFormation:
 		name, write = "agentkeys-stack.json", Documents.template
-	case Terraform:
+	case RenderTerraform:
 		name, write = "agentkeys.tf", Documents.hcl
 	default:
-		return nil, fmt.Errorf("writing federation documents: want format %s, %s, %s or %s, got %q", JSON, CLI, CloudFormation, Terraform, f)
+		return nil, fmt.Errorf("writing federation documents: want format %s, %s, %s or %s, got %q", RenderJSON, RenderCLI, RenderCloudFormation, RenderTerraform, f)
 	}
 	text, err := write(d, c)
 	if err != nil {
 		return nil, fmt.Errorf("writing federation documents as %s: %w", f, err)
 	}
-	return []File{{Name: name, Text: text, Executable: f == CLI}}, nil
+	return []RenderedFile{{Name: name, Text: text, Executable: f == RenderCLI}}, nil
 }
 
 // Text writes the documents as one text: what Files has for the format or, for
 // JSON, an object of which each member is the content of a file.
-func (d Documents) Text(c Config, f Format) ([]byte, error) {
+func (d Documents) Text(c Config, f RenderFormat) ([]byte, error) {
 	files, err := d.Files(c, f)
-	if err != nil || f != JSON {
-		if err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
+	}
+	if f != RenderJSON {
 		return files[0].Text, nil
 	}
-	return indented(struct {
+	return renderedJSON(struct {
 		Provider     OIDCProvider      `json:"provider"`
-		Trust        any               `json:"trust_policy"`
-		Role         any               `json:"role_policy,omitempty"`
-		Bucket       any               `json:"bucket_policy"`
+		Trust        *policy.Document  `json:"trust_policy"`
+		Role         *policy.Document  `json:"role_policy,omitempty"`
+		Bucket       *policy.Document  `json:"bucket_policy"`
 		PublicAccess PublicAccessBlock `json:"public_access_block"`
 		Ownership    OwnershipControls `json:"ownership_controls"`
-	}{d.Provider, d.Trust, orNothing(d), d.BucketPolicy, d.PublicAccess, d.Ownership})
+	}{d.Provider, d.Trust, d.RolePolicy, d.BucketPolicy, d.PublicAccess, d.Ownership})
 }
 
-// orNothing is the role's policy, or a nil that encoding/json leaves out.
-func orNothing(d Documents) any {
-	if d.RolePolicy == nil {
-		return nil
-	}
-	return d.RolePolicy
-}
-
-func (d Documents) jsonFiles() ([]File, error) {
+func (d Documents) jsonFiles() ([]RenderedFile, error) {
 	documents := []struct {
 		name string
 		v    any
 	}{
 		{"provider.json", d.Provider},
 		{"trust-policy.json", d.Trust},
-		{"role-policy.json", orNothing(d)},
 		{"bucket-policy.json", d.BucketPolicy},
 		{"public-access-block.json", d.PublicAccess},
 		{"ownership-controls.json", d.Ownership},
+		{"role-policy.json", d.RolePolicy},
 	}
-	var files []File
+	if d.RolePolicy == nil {
+		documents = documents[:len(documents)-1]
+	}
+	var files []RenderedFile
 	for _, document := range documents {
-		if document.v == nil {
-			continue
-		}
-		text, err := indented(document.v)
+		text, err := renderedJSON(document.v)
 		if err != nil {
 			return nil, fmt.Errorf("writing federation documents: %s: %w", document.name, err)
 		}
-		files = append(files, File{Name: document.name, Text: text})
+		files = append(files, RenderedFile{Name: document.name, Text: text})
 	}
 	return files, nil
 }
 
-// indented is JSON for people: <, > and & stay as they are.
-func indented(v any) ([]byte, error) {
+// renderedJSON is JSON for people: <, > and & stay as they are.
+func renderedJSON(v any) ([]byte, error) {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
@@ -118,7 +112,7 @@ func indented(v any) ([]byte, error) {
 
 // Remarks is what to know of the documents before they go to AWS.
 func (d Documents) Remarks() []string {
-	text, err := json.Marshal(d.Trust)
+	text, err := d.Trust.MarshalJSON()
 	if err != nil || len(text) <= standardTrustQuota {
 		return nil
 	}

@@ -16,12 +16,14 @@ import (
 	"agentkeys/policy"
 )
 
-// allFormats are the formats in the order of the help.
-func allFormats() []Format { return []Format{JSON, CLI, CloudFormation, Terraform} }
+// renderFormats are the formats in the order of the help.
+func renderFormats() []RenderFormat {
+	return []RenderFormat{RenderJSON, RenderCLI, RenderCloudFormation, RenderTerraform}
+}
 
-// awkwardConfig has in it what shells, JSON and HCL give a meaning to, as far as a
+// renderAwkwardConfig has in it what shells, JSON and HCL give a meaning to, as far as a
 // configuration may.
-func awkwardConfig() Config {
+func renderAwkwardConfig() Config {
 	c := testConfig()
 	c.Audience = `it's"%{if}\%%{a}&<b>` + "`c`"
 	c.Prefix = "o'neil/(bots)!"
@@ -30,8 +32,8 @@ func awkwardConfig() Config {
 	return c
 }
 
-// allExtras are every extra at once.
-func allExtras() Extras {
+// renderExtras are every extra at once.
+func renderExtras() Extras {
 	return Extras{
 		Thumbprints: []string{strings.Repeat("0a", 20), strings.Repeat("F", 40)},
 		MailFrom:    "agents.example.com", Inbound: "inbound",
@@ -47,7 +49,7 @@ func renderWith(t testing.TB, c Config, f Form, x Extras) Documents {
 	return d
 }
 
-func renderFiles(t testing.TB, c Config, d Documents, f Format) []File {
+func renderFiles(t testing.TB, c Config, d Documents, f RenderFormat) []RenderedFile {
 	t.Helper()
 	files, err := d.Files(c, f)
 	if err != nil {
@@ -61,7 +63,7 @@ func TestGoldenFormats(t *testing.T) {
 		name   string
 		form   Form
 		extras Extras
-	}{{"plain", Plain, Extras{}}, {"hardened", Hardened, Extras{}}, {"hardened-mail", Hardened, allExtras()}} {
+	}{{"plain", Plain, Extras{}}, {"hardened", Hardened, Extras{}}, {"hardened-mail", Hardened, renderExtras()}} {
 		c := testConfig()
 		d := renderWith(t, c, variant.form, variant.extras)
 		folder := filepath.Join("render", variant.name)
@@ -71,13 +73,13 @@ func TestGoldenFormats(t *testing.T) {
 			}
 		}
 		var names []string
-		for _, format := range allFormats() {
+		for _, format := range renderFormats() {
 			for _, f := range renderFiles(t, c, d, format) {
 				names = append(names, f.Name)
 				golden(t, filepath.Join(folder, f.Name), f.Text)
 			}
 		}
-		text, err := d.Text(c, JSON)
+		text, err := d.Text(c, RenderJSON)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,9 +109,9 @@ func renderedPolicies(d Documents) map[string]*policy.Document {
 // forEveryRendering runs a test over both forms, with extras and without, of a
 // common configuration and of an awkward one.
 func forEveryRendering(t *testing.T, test func(*testing.T, Config, Documents)) {
-	for configName, c := range map[string]Config{"common": testConfig(), "awkward": awkwardConfig()} {
+	for configName, c := range map[string]Config{"common": testConfig(), "awkward": renderAwkwardConfig()} {
 		for _, form := range []Form{Plain, Hardened} {
-			for extrasName, x := range map[string]Extras{"alone": {}, "extras": allExtras()} {
+			for extrasName, x := range map[string]Extras{"alone": {}, "extras": renderExtras()} {
 				t.Run(strings.Join([]string{configName, string(form), extrasName}, "-"), func(t *testing.T) {
 					test(t, c, renderWith(t, c, form, x))
 				})
@@ -118,8 +120,8 @@ func forEveryRendering(t *testing.T, test func(*testing.T, Config, Documents)) {
 	}
 }
 
-// sameJSON compares a document with what a reader of the format gets.
-func sameJSON(t *testing.T, name string, want, got any) {
+// sameRenderedJSON compares a document with what a reader of the format gets.
+func sameRenderedJSON(t *testing.T, name string, want, got any) {
 	t.Helper()
 	plain := func(v any) any {
 		text, err := json.Marshal(v)
@@ -147,23 +149,23 @@ func TestJSONFilesHoldTheDocuments(t *testing.T) {
 			want["role-policy.json"] = d.RolePolicy
 		}
 		whole := map[string]any{}
-		text, err := d.Text(c, JSON)
+		text, err := d.Text(c, RenderJSON)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := json.Unmarshal(text, &whole); err != nil {
 			t.Fatal(err)
 		}
-		files := renderFiles(t, c, d, JSON)
+		files := renderFiles(t, c, d, RenderJSON)
 		if len(files) != len(want) || len(whole) != len(want) {
 			t.Errorf("%d files and %d members, want %d", len(files), len(whole), len(want))
 		}
 		for _, f := range files {
-			sameJSON(t, f.Name, want[f.Name], json.RawMessage(f.Text))
+			sameRenderedJSON(t, f.Name, want[f.Name], json.RawMessage(f.Text))
 			member := strings.ReplaceAll(strings.TrimSuffix(f.Name, ".json"), "-", "_")
-			sameJSON(t, "member "+member, want[f.Name], whole[member])
-			if !bytes.HasSuffix(f.Text, []byte("}\n")) {
-				t.Errorf("%s does not end with a line end", f.Name)
+			sameRenderedJSON(t, "member "+member, want[f.Name], whole[member])
+			if !bytes.HasSuffix(f.Text, []byte("}\n")) || bytes.Contains(f.Text, []byte(`\u00`)) {
+				t.Errorf("%s is not written for people:\n%s", f.Name, f.Text)
 			}
 		}
 	})
@@ -177,7 +179,7 @@ func TestTemplateHoldsTheDocuments(t *testing.T) {
 				Properties                      map[string]any
 			}
 		}
-		text := renderFiles(t, c, d, CloudFormation)[0].Text
+		text := renderFiles(t, c, d, RenderCloudFormation)[0].Text
 		if err := json.Unmarshal(text, &s); err != nil {
 			t.Fatal(err)
 		}
@@ -187,17 +189,17 @@ func TestTemplateHoldsTheDocuments(t *testing.T) {
 		if want := []string{"AWS::IAM::OIDCProvider", "AWS::IAM::Role", "AWS::S3::Bucket", "AWS::S3::BucketPolicy"}; !slices.Equal(types, want) {
 			t.Errorf("types %v, want %v", types, want)
 		}
-		sameJSON(t, "the provider", map[string]any{"Url": c.Issuer, "ClientIdList": []string{c.Audience}, "ThumbprintList": d.Provider.Thumbprints},
+		sameRenderedJSON(t, "the provider", map[string]any{"Url": c.Issuer, "ClientIdList": []string{c.Audience}, "ThumbprintList": d.Provider.Thumbprints},
 			map[string]any{"Url": provider.Properties["Url"], "ClientIdList": provider.Properties["ClientIdList"], "ThumbprintList": provider.Properties["ThumbprintList"]})
-		sameJSON(t, "the trust policy", d.Trust, role.Properties["AssumeRolePolicyDocument"])
-		sameJSON(t, "the bucket policy", d.BucketPolicy, bucketPolicy.Properties["PolicyDocument"])
-		sameJSON(t, "the public access block", d.PublicAccess, bucket.Properties["PublicAccessBlockConfiguration"])
-		sameJSON(t, "the ownership controls", d.Ownership, bucket.Properties["OwnershipControls"])
+		sameRenderedJSON(t, "the trust policy", d.Trust, role.Properties["AssumeRolePolicyDocument"])
+		sameRenderedJSON(t, "the bucket policy", d.BucketPolicy, bucketPolicy.Properties["PolicyDocument"])
+		sameRenderedJSON(t, "the public access block", d.PublicAccess, bucket.Properties["PublicAccessBlockConfiguration"])
+		sameRenderedJSON(t, "the ownership controls", d.Ownership, bucket.Properties["OwnershipControls"])
 		var policies any
 		if d.RolePolicy != nil {
-			policies = []rolePolicy{{rolePolicyName, d.RolePolicy}}
+			policies = []cfnRolePolicy{{rolePolicyName, d.RolePolicy}}
 		}
-		sameJSON(t, "the role's policies", policies, role.Properties["Policies"])
+		sameRenderedJSON(t, "the role's policies", policies, role.Properties["Policies"])
 		if role.Properties["RoleName"] != c.Role || bucket.Properties["BucketName"] != c.Bucket || bucket.DeletionPolicy != "Retain" {
 			t.Errorf("role %v, bucket %v (%s on deletion)", role.Properties["RoleName"], bucket.Properties["BucketName"], bucket.DeletionPolicy)
 		}
@@ -216,10 +218,10 @@ func TestCFNLint(t *testing.T) {
 	var paths []string
 	dir := t.TempDir()
 	for _, form := range []Form{Plain, Hardened} {
-		for name, x := range map[string]Extras{"alone": {}, "extras": allExtras()} {
+		for name, x := range map[string]Extras{"alone": {}, "extras": renderExtras()} {
 			path := filepath.Join(dir, string(form)+"-"+name+".json")
 			c := testConfig()
-			if err := os.WriteFile(path, renderFiles(t, c, renderWith(t, c, form, x), CloudFormation)[0].Text, 0o600); err != nil {
+			if err := os.WriteFile(path, renderFiles(t, c, renderWith(t, c, form, x), RenderCloudFormation)[0].Text, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			paths = append(paths, path)
@@ -236,7 +238,7 @@ func TestFilesRefuse(t *testing.T) {
 	if _, err := d.Files(c, "yaml"); err == nil || !strings.Contains(err.Error(), `"yaml"`) {
 		t.Errorf("Files = %v, want an error that names the format", err)
 	}
-	if _, err := (Documents{}).Files(c, JSON); err == nil {
+	if _, err := (Documents{}).Files(c, RenderJSON); err == nil {
 		t.Error("documents without policies are written")
 	}
 	if _, err := d.Text(c, "yaml"); err == nil {

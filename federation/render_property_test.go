@@ -15,9 +15,9 @@ import (
 	"agentkeys/token"
 )
 
-// someConfig draws a configuration from everything that Validate admits and that
+// drawnConfig draws a configuration from everything that Validate admits and that
 // a broker can mint for.
-func someConfig(t *rapid.T) Config {
+func drawnConfig(t *rapid.T) Config {
 	draw := func(label, pattern string, longest int, admitted func(string) bool) string {
 		return rapid.StringMatching(pattern).Filter(func(s string) bool { return len(s) <= longest && admitted(s) }).Draw(t, label)
 	}
@@ -28,7 +28,7 @@ func someConfig(t *rapid.T) Config {
 	c.Region = rapid.SampledFrom([]string{"us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1", "eusc-de-east-1"}).Draw(t, "region")
 	c.Role = draw("role", `[A-Za-z0-9_+=,.@-]{1,64}`, 64, all)
 	c.Prefix = draw("prefix", `[A-Za-z0-9!_.'()-]{1,12}(/[A-Za-z0-9!_.'()-]{1,12}){0,3}`, 512, func(s string) bool { return checkPrefix(s) == nil })
-	c.TagKey = draw("tag key", `[A-Za-z0-9_.:/=+@-]{1,128}`, 128, func(s string) bool { return checkTagKey(s) == nil && !isClaim(s) })
+	c.TagKey = draw("tag key", `[A-Za-z0-9_.:/=+@-]{1,128}`, 128, func(s string) bool { return checkTagKey(s) == nil && !takenByClaim(s) })
 	c.Audience = draw("audience", "[!-#%-)+->@-~]{1,60}", 255, all)
 	if err := c.Validate(); err != nil {
 		t.Fatalf("drew a configuration that is not valid: %v", err)
@@ -36,9 +36,9 @@ func someConfig(t *rapid.T) Config {
 	return c
 }
 
-// isClaim reports whether the broker refuses to mint with such a key, since
+// takenByClaim reports whether the broker refuses to mint with such a key, since
 // another claim of the token has the name.
-func isClaim(key string) bool {
+func takenByClaim(key string) bool {
 	return strings.Contains(key, "aws.amazon.com") ||
 		slices.Contains([]string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "azp", "amr", "email"}, key)
 }
@@ -47,7 +47,7 @@ func isClaim(key string) bool {
 // rules admit the documents in the place where each goes.
 func TestRenderedDocumentsAreValid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := someConfig(t)
+		c := drawnConfig(t)
 		x := Extras{
 			MailFrom: rapid.SampledFrom([]string{"", "agents.example.com", "a@example.com", "*@example.com"}).Draw(t, "mail"),
 			Inbound:  rapid.SampledFrom([]string{"", c.Prefix + "-mail"}).Draw(t, "inbound"),
@@ -100,7 +100,7 @@ func TestTokenTrustAndBucketAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		c := someConfig(t)
+		c := drawnConfig(t)
 		identities, err := token.NewWebIdentities(token.WebIdentityConfig{
 			Issuer: "https://broker.example.com", Audience: c.Audience, Keys: keys, TTL: 5 * time.Minute, TagKey: c.TagKey})
 		if err != nil {

@@ -14,7 +14,7 @@ var scriptText string
 var scriptFuncs = template.FuncMap{
 	"quote": quoteShell,
 	"json": func(v any) (string, error) {
-		text, err := indented(v)
+		text, err := renderedJSON(v)
 		return quoteShell(strings.TrimSuffix(string(text), "\n")), err
 	},
 }

@@ -52,7 +52,7 @@ func (a *account) runScript(t *testing.T, c Config, d Documents) (stdout, stderr
 	}
 	home := t.TempDir()
 	path := filepath.Join(home, "set-up.sh")
-	if err := os.WriteFile(path, renderFiles(t, c, d, CLI)[0].Text, 0o600); err != nil {
+	if err := os.WriteFile(path, renderFiles(t, c, d, RenderCLI)[0].Text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	id, secret := a.local.AdminCredentials()
@@ -80,8 +80,8 @@ func (a *account) mustRunScript(t *testing.T, c Config, d Documents) (stderr str
 	return stderr
 }
 
-// inForce reads at the local AWS what SetUp and the script put there.
-func (a *account) inForce(t *testing.T) Documents {
+// scriptInForce reads at the local AWS what SetUp and the script put there.
+func (a *account) scriptInForce(t *testing.T) Documents {
 	t.Helper()
 	ctx, c := t.Context(), a.config
 	must := func(err error) {
@@ -120,8 +120,8 @@ func (a *account) inForce(t *testing.T) Documents {
 	return d
 }
 
-// sameDocuments compares documents without their form, which AWS does not keep.
-func sameDocuments(t *testing.T, want, got Documents) {
+// sameRendered compares documents without their form, which AWS does not keep.
+func sameRendered(t *testing.T, want, got Documents) {
 	t.Helper()
 	plain := func(d Documents) Documents {
 		d.Form = ""
@@ -144,18 +144,18 @@ func sameDocuments(t *testing.T, want, got Documents) {
 // script's own the second time.
 func TestScriptSetsUp(t *testing.T) {
 	t.Parallel()
-	c := awkwardConfig()
-	d := renderWith(t, c, Hardened, allExtras())
+	c := renderAwkwardConfig()
+	d := renderWith(t, c, Hardened, renderExtras())
 	a := scriptAccount(t, c)
 	for range 2 {
 		if stderr := a.mustRunScript(t, c, d); stderr != "" {
 			t.Errorf("the script says %q", stderr)
 		}
-		sameDocuments(t, d, a.inForce(t))
+		sameRendered(t, d, a.scriptInForce(t))
 	}
 	// What the script put in force is what SetUp wants too.
 	a.setUp(t, d, nil)
-	sameDocuments(t, d, a.inForce(t))
+	sameRendered(t, d, a.scriptInForce(t))
 }
 
 // TestScriptBringsUpToDate goes from the plain documents to the hardened ones, and
@@ -168,7 +168,7 @@ func TestScriptBringsUpToDate(t *testing.T) {
 	plain, hardened := render(t, c, Plain), render(t, c, Hardened)
 	a.setUp(t, plain, map[string]*policy.Document{"old": wholeBucket(c)})
 	stderr := a.mustRunScript(t, c, hardened)
-	sameDocuments(t, hardened, a.inForce(t))
+	sameRendered(t, hardened, a.scriptInForce(t))
 	if !strings.Contains(stderr, "other policies") || !strings.Contains(stderr, " old\n") {
 		t.Errorf("the script says nothing of the role's other policy: %q", stderr)
 	}
@@ -179,10 +179,10 @@ func TestScriptBringsUpToDate(t *testing.T) {
 	a.setUp(t, withForeign, nil)
 	a.scriptStops(t, c, plain, withForeign, "the policy of bucket agentkeys-data has 1 of 7 statements that are not AgentKeys'")
 	withForeign.BucketPolicy.Statements[6].Sid = ""
-	a.setPolicy(t, withForeign.BucketPolicy)
+	a.scriptSetPolicy(t, withForeign.BucketPolicy)
 	a.scriptStops(t, c, plain, withForeign, "has 1 of 7 statements")
 
-	a.setPolicy(t, hardened.BucketPolicy)
+	a.scriptSetPolicy(t, hardened.BucketPolicy)
 	trusted := hardened
 	trusted.Trust = document(append(slices.Clone(hardened.Trust.Statements), policy.Statement{
 		Effect: policy.Allow, Principal: &policy.Principals{AWS: []string{c.Account}}, Action: []string{"sts:AssumeRole"},
@@ -192,7 +192,7 @@ func TestScriptBringsUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	trusted.Trust = a.inForce(t).Trust // the account is stored as its root's ARN
+	trusted.Trust = a.scriptInForce(t).Trust // the account is stored as its root's ARN
 	a.scriptStops(t, c, hardened, trusted, "the trust policy of role agentkeys-data-role has 1 of 3 statements")
 
 	elsewhere := c
@@ -209,10 +209,10 @@ func (a *account) scriptStops(t *testing.T, c Config, d, before Documents, words
 	if ok || !strings.Contains(stderr, words) || !strings.Contains(stderr, "nothing was changed") {
 		t.Errorf("ended well: %v, saying %q; want it to stop with %q", ok, stderr, words)
 	}
-	sameDocuments(t, before, a.inForce(t))
+	sameRendered(t, before, a.scriptInForce(t))
 }
 
-func (a *account) setPolicy(t *testing.T, d *policy.Document) {
+func (a *account) scriptSetPolicy(t *testing.T, d *policy.Document) {
 	t.Helper()
 	text, err := json.Marshal(d)
 	if err != nil {
@@ -238,6 +238,6 @@ func TestScriptStopsAtWhatItCannotRead(t *testing.T) {
 		Sid: "Shut", Effect: policy.Deny, Principal: &policy.Principals{Any: true}, Action: []string{"s3:GetBucketPolicy"},
 		Resource: []string{c.BucketARN()}, Condition: []policy.Condition{{Operator: "StringLike", Key: "aws:UserAgent", Values: []string{"aws-cli*"}}},
 	})...)
-	a.setPolicy(t, shut.BucketPolicy)
+	a.scriptSetPolicy(t, shut.BucketPolicy)
 	a.scriptStops(t, c, d, shut, "(AccessDenied) when calling the GetBucketPolicy operation")
 }

@@ -117,20 +117,20 @@ var hclPolicies = map[string]struct{ resource, attribute string }{
 
 func TestHCLHoldsTheDocuments(t *testing.T) {
 	forEveryRendering(t, func(t *testing.T, c Config, d Documents) {
-		text := string(renderFiles(t, c, d, Terraform)[0].Text)
+		text := string(renderFiles(t, c, d, RenderTerraform)[0].Text)
 		for name, document := range renderedPolicies(d) {
 			at := hclPolicies[name]
 			body := afterHCL(t, text, fmt.Sprintf("\nresource %q \"agentkeys\" {\n", at.resource))
 			_, body, _ = strings.Cut(body, at.attribute+" = jsonencode(")
 			r := &hclReader{t, body}
-			sameJSON(t, name, document, r.value())
+			sameRenderedJSON(t, name, document, r.value())
 			r.want(")\n")
 		}
 		provider := afterHCL(t, text, `resource "aws_iam_openid_connect_provider" "agentkeys" {`)
 		_, clients, _ := strings.Cut(provider, "client_id_list")
 		r := &hclReader{t, clients}
 		r.want("=")
-		sameJSON(t, "the client ids", []string{c.Audience}, r.value())
+		sameRenderedJSON(t, "the client ids", []string{c.Audience}, r.value())
 		if strings.Contains(text, "thumbprint_list") != (len(d.Provider.Thumbprints) > 0) {
 			t.Errorf("thumbprints %v, and the HCL says otherwise", d.Provider.Thumbprints)
 		}
@@ -162,7 +162,7 @@ func TestTerraform(t *testing.T) {
 	}
 	forEveryRendering(t, func(t *testing.T, c Config, d Documents) {
 		dir := t.TempDir()
-		text := renderFiles(t, c, d, Terraform)[0].Text
+		text := renderFiles(t, c, d, RenderTerraform)[0].Text
 		for name, text := range map[string]string{"rc": "", "agentkeys.tf": string(text)} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -195,7 +195,7 @@ func TestTerraform(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: %s", err, answer)
 			}
-			sameJSON(t, name, document, json.RawMessage(got))
+			sameRenderedJSON(t, name, document, json.RawMessage(got))
 		}
 	})
 }

@@ -65,7 +65,7 @@ Exit status: 0 written, 1 it could not be written, 2 wrong use.`,
 	}
 	shared.bind(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&o.format, "format", string(federation.JSON), "json, cli, cloudformation or terraform")
+	flags.StringVar(&o.format, "format", string(federation.RenderJSON), "json, cli, cloudformation or terraform")
 	flags.StringVar(&o.form, "form", string(federation.Hardened),
 		"hardened: with the tag's shape and the denies that hold where another policy allows too much; plain: with tag-scoped allows only")
 	flags.StringVar(&o.out, "out", "", "`FOLDER` to write to, in place of standard output")
@@ -88,7 +88,7 @@ func (p *program) runRender(c federation.Config, o renderOptions) error {
 	if err != nil {
 		return usage(err)
 	}
-	files, err := d.Files(c, federation.Format(o.format))
+	files, err := d.Files(c, federation.RenderFormat(o.format))
 	if err != nil {
 		return usage(err)
 	}
@@ -96,9 +96,9 @@ func (p *program) runRender(c federation.Config, o renderOptions) error {
 		fmt.Fprintf(p.stderr, "agentkeys: note: %s\n", r)
 	}
 	if o.out != "" {
-		return p.writeFiles(o.out, files)
+		return p.writeRendered(o.out, files)
 	}
-	text, err := d.Text(c, federation.Format(o.format))
+	text, err := d.Text(c, federation.RenderFormat(o.format))
 	if err != nil {
 		return err
 	}
@@ -108,10 +108,10 @@ func (p *program) runRender(c federation.Config, o renderOptions) error {
 	return nil
 }
 
-// writeFiles puts files into a folder. It looks at all of them first, so that it
+// writeRendered puts files into a folder. It looks at all of them first, so that it
 // writes either every one or none.
-func (p *program) writeFiles(folder string, files []federation.File) error {
-	var missing []federation.File
+func (p *program) writeRendered(folder string, files []federation.RenderedFile) error {
+	var missing []federation.RenderedFile
 	for _, f := range files {
 		path := filepath.Join(folder, f.Name)
 		there, err := os.ReadFile(path)
@@ -132,7 +132,7 @@ func (p *program) writeFiles(folder string, files []federation.File) error {
 	}
 	for _, f := range missing {
 		path := filepath.Join(folder, f.Name)
-		if err := writeNew(path, f); err != nil {
+		if err := writeRenderedFile(path, f); err != nil {
 			return fmt.Errorf("writing the documents: %w", err)
 		}
 		fmt.Fprintf(p.stdout, "wrote %s\n", path)
@@ -140,8 +140,8 @@ func (p *program) writeFiles(folder string, files []federation.File) error {
 	return nil
 }
 
-// writeNew makes a file, and fails where one came to be meanwhile.
-func writeNew(path string, f federation.File) error {
+// writeRenderedFile makes a file, and fails where one came to be meanwhile.
+func writeRenderedFile(path string, f federation.RenderedFile) error {
 	mode := os.FileMode(0o644)
 	if f.Executable {
 		mode = 0o755
