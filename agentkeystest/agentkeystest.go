@@ -70,7 +70,7 @@ func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker
 	check(t, err)
 
 	c := broker.Config{
-		Issuer: issuer, Store: db, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint,
+		Issuer: issuer, Store: db, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
 		JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
 	}
 	for _, change := range changes {

@@ -32,6 +32,7 @@ type Config struct {
 	OIDCKeys       *token.Keyring
 	Wallet         *auth.Wallet
 	Mint           Mint
+	TagKey         string         // of the session tag and claim in what Mint makes, as discovery advertises it
 	JWKSMaxAge     time.Duration  // how long clients may keep the JWKS
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Now            func() time.Time
@@ -60,7 +61,7 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now()}
-	b.discovery = discoveryDocument(c.Issuer)
+	b.discovery = discoveryDocument(c.Issuer, c.TagKey)
 	b.jwks = document{body: c.OIDCKeys.JWKS(), etag: etag(c.OIDCKeys.JWKS())}
 	b.handler = b.routes()
 	return b, nil
@@ -73,6 +74,8 @@ func (c Config) check() error {
 		return fmt.Errorf("making the broker: want an issuer URL, got %q", c.Issuer)
 	case c.Store == nil, c.Sessions == nil, c.OIDCKeys == nil, c.Wallet == nil, c.Mint == nil:
 		return errors.New("making the broker: store, sessions, OIDC keys, wallet sign-in and mint are all required")
+	case c.TagKey == "":
+		return errors.New("making the broker: want the key of the session tag that Mint puts into tokens, got none")
 	case c.Now == nil, c.Log == nil:
 		return errors.New("making the broker: a clock and a log are required")
 	}

@@ -23,7 +23,7 @@ func etag(body []byte) string {
 	return `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
 }
 
-func discoveryDocument(issuer string) document {
+func discoveryDocument(issuer, tagKey string) document {
 	body, _ := json.Marshal(api.Discovery{ // of strings alone: it cannot fail
 		Issuer:                 issuer,
 		JWKSURI:                issuer + api.PathJWKS,
@@ -33,7 +33,7 @@ func discoveryDocument(issuer string) document {
 		Scopes:                 []string{"openid"},
 		TokenEndpointAuthTypes: []string{"none"},
 		Claims: []string{"iss", "sub", "aud", "iat", "nbf", "exp", "jti",
-			token.TagKey, token.TagsClaim},
+			tagKey, token.TagsClaim},
 	})
 	return document{body: body, etag: etag(body)}
 }

@@ -6,16 +6,22 @@ import (
 	"database/sql"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"agentkeys/agentkeystest"
 	"agentkeys/api"
 	"agentkeys/audit"
+	"agentkeys/broker"
+	"agentkeys/token"
 )
 
 // records returns what the broker recorded, newest first.
@@ -30,6 +36,51 @@ func records(t *testing.T, k *agentkeystest.Broker) []audit.Record {
 		t.Fatal(err)
 	}
 	return all
+}
+
+// A broker of another tag key mints that one, advertises that one, and knows
+// nothing of the standard one.
+func TestMintAndDiscoveryWithAnotherTagKey(t *testing.T) {
+	const key = "acme:tenant"
+	k := agentkeystest.New(t, func(c *broker.Config) {
+		identities, err := token.NewWebIdentities(token.WebIdentityConfig{
+			Issuer: c.Issuer, Audience: "sts.amazonaws.com", Keys: c.OIDCKeys, TTL: time.Minute, TagKey: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Mint, c.TagKey = identities.Mint, key
+	})
+	w, session := k.SignIn(t)
+	minted, err := k.Client.MintOIDC(t.Context(), session.SessionJWT)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, wallet := claims(t, minted.JWT), strings.ToLower(w.Address())
+	want := map[string]any{
+		"principal_tags":      map[string]any{key: []any{wallet}},
+		"transitive_tag_keys": []any{key},
+	}
+	if diff := cmp.Diff(want, c[token.TagsClaim]); diff != "" || c[key] != wallet || c[token.TagKey] != nil {
+		t.Errorf("claims %v; want the tag %s alone: %s", c, key, diff)
+	}
+	advertised := send(t, k, "GET", api.PathDiscovery, "").json(t)["claims_supported"].([]any)
+	if !slices.Contains(advertised, any(key)) || slices.Contains(advertised, any(token.TagKey)) {
+		t.Errorf("claims_supported %v, want %s and not %s", advertised, key, token.TagKey)
+	}
+	for _, claim := range slices.Sorted(maps.Keys(c)) {
+		if !slices.Contains(advertised, any(claim)) {
+			t.Errorf("the token has the claim %s, which claims_supported %v does not name", claim, advertised)
+		}
+	}
+}
+
+func TestBrokerWantsATagKey(t *testing.T) {
+	k := agentkeystest.New(t)
+	c := k.Broker.Config
+	c.TagKey = ""
+	if _, err := broker.New(c); err == nil || !strings.Contains(err.Error(), "key of the session tag") {
+		t.Errorf("New = %v, want a refusal that names the tag key", err)
+	}
 }
 
 func TestMintTagsTheTokenWithTheSessionsWallet(t *testing.T) {

@@ -143,8 +143,16 @@ func checkBucket(name string) error {
 // checkPrefix refuses whatever a policy would read as more than text, and
 // whatever makes two spellings of one folder.
 func checkPrefix(prefix string) error {
+	if err := checkFolder("prefix", prefix); err != nil {
+		return fmt.Errorf("federation config: %w", err)
+	}
+	return nil
+}
+
+// checkFolder does so for any folder of the bucket.
+func checkFolder(field, prefix string) error {
 	bad := func(want string) error {
-		return fmt.Errorf("federation config: prefix: want %s, got %q", want, prefix)
+		return fmt.Errorf("%s: want %s, got %q", field, want, prefix)
 	}
 	if len(prefix) > 512 || !prefixForm.MatchString(prefix) {
 		return bad("1 to 512 of A-Z a-z 0-9 ! _ . ' ( ) / - (no wildcard, no $)")

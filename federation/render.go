@@ -21,6 +21,7 @@ const (
 // Documents is the AWS side of a set-up.
 type Documents struct {
 	Form         Form
+	Provider     OIDCProvider
 	Trust        *policy.Document // of the data role
 	RolePolicy   *policy.Document // inline policy of the data role; nil: it has none, as S3 is granted by the bucket alone
 	BucketPolicy *policy.Document
@@ -28,6 +29,14 @@ type Documents struct {
 	// CLI takes.
 	PublicAccess PublicAccessBlock
 	Ownership    OwnershipControls
+}
+
+// OIDCProvider is the registration of the issuer at IAM. Its JSON is what
+// "aws iam create-open-id-connect-provider --cli-input-json" takes.
+type OIDCProvider struct {
+	URL         string   `json:"Url"`
+	ClientIDs   []string `json:"ClientIDList"`
+	Thumbprints []string `json:"ThumbprintList,omitempty"`
 }
 
 // PublicAccessBlock is a bucket's Block Public Access configuration.
@@ -63,20 +72,35 @@ const (
 )
 
 // Render makes the documents of a configuration.
-func Render(c Config, f Form) (Documents, error) {
+func Render(c Config, f Form) (Documents, error) { return RenderWith(c, f, Extras{}) }
+
+// RenderWith makes the documents of a configuration with what a set-up may have
+// besides. None of the extras touches what isolates.
+func RenderWith(c Config, f Form, x Extras) (Documents, error) {
 	if err := c.Validate(); err != nil {
+		return Documents{}, err
+	}
+	if err := x.validate(c); err != nil {
 		return Documents{}, err
 	}
 	if f != Plain && f != Hardened {
 		return Documents{}, fmt.Errorf("federation documents: want form %s or %s, got %q", Plain, Hardened, f)
 	}
-	return Documents{
+	d := Documents{
 		Form:         f,
+		Provider:     OIDCProvider{URL: c.Issuer, ClientIDs: []string{c.Audience}, Thumbprints: x.thumbprints()},
 		Trust:        trustPolicy(c, f),
 		BucketPolicy: bucketPolicy(c, f),
 		PublicAccess: PublicAccessBlock{true, true, true, true},
 		Ownership:    OwnershipControls{[]OwnershipRule{{"BucketOwnerEnforced"}}},
-	}, nil
+	}
+	if x.MailFrom != "" {
+		d.RolePolicy = document(sendMail(c, x.MailFrom))
+	}
+	if x.Inbound != "" {
+		d.BucketPolicy.Statements = append(d.BucketPolicy.Statements, inboundMail(c, x.Inbound))
+	}
+	return d, nil
 }
 
 // trustPolicy admits the issuer's tagged tokens. TagSession stands beside

@@ -35,6 +35,9 @@ type AWS struct {
 // rolePolicyName is the name of Documents.RolePolicy on the role.
 const rolePolicyName = "agentkeys-data"
 
+// roleDescription is what IAM shows beside the role's name.
+const roleDescription = "Sessions of AgentKeys tenants"
+
 // SetUp puts the documents in force: OIDC provider, role with its trust policy,
 // inline policies, bucket, public access block, ownership and bucket policy.
 // What exists is brought up to date, what is already right is left alone, and
@@ -130,7 +133,7 @@ func (s *setUp) role(trust *policy.Document) error {
 		_, err = s.IAM.CreateRole(s.ctx, &iam.CreateRoleInput{
 			RoleName:                 &s.Role,
 			AssumeRolePolicyDocument: aws.String(string(text)),
-			Description:              aws.String("Sessions of AgentKeys tenants"),
+			Description:              aws.String(roleDescription),
 		})
 		if err != nil {
 			return failed("iam CreateRole", s.Role, err)
