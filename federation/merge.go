@@ -22,7 +22,7 @@ type Unknown struct {
 }
 
 func (u Unknown) Error() string {
-	return fmt.Sprintf("%s: %s is not ours and %s", u.Document, nameStatement(u.Index, u.Statement), u.Why)
+	return fmt.Sprintf("%s: %s is not ours: it %s", u.Document, nameStatement(u.Index, u.Statement), u.Why)
 }
 
 // UnknownStatements is the error of MakePlan where statements in force stop it.
@@ -149,7 +149,7 @@ func (m *merger) fateOf(s policy.Statement) fate {
 		return fate{why: "would be lost; move it elsewhere or remove it first"}
 	}
 	if m.hasOurSid(s) {
-		return fate{why: fmt.Sprintf("has a Sid of ours, but it is for %s: another federation may live here", m.otherRole(s))}
+		return fate{why: fmt.Sprintf("has a Sid of ours but is for %s, so that another federation may live here", m.otherRole(s))}
 	}
 	f := m.judge(s)
 	if m.writing {

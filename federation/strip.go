@@ -1,7 +1,6 @@
 package federation
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
@@ -72,7 +71,8 @@ func mayBeS3(resource string) bool {
 
 // wayIn looks whether the bucket policy that is planned, with one more policy on
 // the role, lets a tenant do something with what is another's or with what keeps
-// the two apart. It returns an action that does, or "".
+// the two apart. It returns the most telling action that does, or
+// "".
 func (p *planner) wayIn(d *policy.Document) (string, error) {
 	set := &policy.Set{}
 	for _, doc := range append(slices.Clone(p.others), d) {
@@ -87,19 +87,24 @@ func (p *planner) wayIn(d *policy.Document) (string, error) {
 		return "", err
 	}
 	set.Resource = []*policy.Policy{bucket}
-	found := ""
+	best, rank := "", len(tellingActions)+1
 	for _, action := range policy.Actions("s3") {
-		r := p.foreignRequest(action)
-		if r == nil || !policy.Evaluate(r, set).Allowed {
+		at := slices.Index(tellingActions, action.Name)
+		if at < 0 {
+			at = len(tellingActions)
+		}
+		if at >= rank {
 			continue
 		}
-		if action.Name == "GetObject" || action.Name == "ListBucket" { // what everybody knows
-			return r.Action, nil
+		if r := p.foreignRequest(action); r != nil && policy.Evaluate(r, set).Allowed {
+			best, rank = r.Action, at
 		}
-		found = cmp.Or(found, r.Action)
 	}
-	return found, nil
+	return best, nil
 }
+
+// tellingActions are the actions that say most to a reader, the most telling first.
+var tellingActions = []string{"GetObject", "ListBucket", "PutObject", "DeleteObject", "PutBucketPolicy", "DeleteBucketPolicy"}
 
 // foreignRequest is a tenant's request for an object of another tenant's, for a
 // listing of them, or for a change of the bucket; nil where the action is neither.

@@ -15,6 +15,7 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/spf13/cobra"
 
 	"agentkeys/federation"
@@ -33,7 +34,7 @@ administrators); a flag goes before a variable, and a variable before the file.`
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand()
+	cmd.AddCommand(p.federationPlan(), p.federationApply())
 	return cmd
 }
 
@@ -177,5 +178,6 @@ func (o *federationOptions) awsClients(ctx context.Context, c federation.Config)
 	return federation.AWS{
 		IAM: iam.NewFromConfig(sdk),
 		S3:  s3.NewFromConfig(sdk, func(s *s3.Options) { s.UsePathStyle = sdk.BaseEndpoint != nil }),
+		STS: sts.NewFromConfig(sdk),
 	}, nil
 }
