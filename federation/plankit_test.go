@@ -3,6 +3,7 @@ package federation
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -126,7 +127,8 @@ func (a *account) withoutPorts(text string) string {
 // snapshot is everything in force that a plan looks at, thing by thing.
 func (a *account) snapshot(t testing.TB) map[string]string {
 	t.Helper()
-	ctx, s, out := t.Context(), site{a.aws, a.config}, map[string]string{}
+	ctx, s := t.Context(), site{a.aws, a.config}
+	out := map[string]string{"trust": "", "bucket policy": "", "ownership": "", "public access": "", "names": "", "attached": ""}
 	put := func(name, text string, err error) {
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +164,7 @@ func (a *account) snapshot(t testing.TB) map[string]string {
 		put("attached", strings.Join(arns, " "), err)
 	}
 	there, err := s.bucketThere(ctx)
-	put("bucket", "", err)
+	put("bucket", fmt.Sprint(there), err)
 	if there {
 		text, err := s.ownership(ctx)
 		put("ownership", text, err)
@@ -181,13 +183,17 @@ type failing struct {
 	seen int
 	at   int
 	lost bool
+	hit  string // the call that failed
 }
 
-func (f *failing) intercept(a *account) func(string, http.ResponseWriter, *http.Request) bool {
+func (f *failing) intercept(t testing.TB, a *account) func(string, http.ResponseWriter, *http.Request) bool {
 	return func(_ string, w http.ResponseWriter, r *http.Request) bool {
 		f.mu.Lock()
 		f.seen++
 		hit := f.seen == f.at
+		if hit {
+			f.hit = callName(t, r)
+		}
 		f.mu.Unlock()
 		if !hit {
 			return false
@@ -205,17 +211,25 @@ func (f *failing) intercept(a *account) func(string, http.ResponseWriter, *http.
 	}
 }
 
+// callName is the action of a request, or its method and path.
+func callName(t testing.TB, r *http.Request) string {
+	if r.URL.Path != "/" {
+		return r.Method + " " + r.URL.RequestURI()
+	}
+	_, name, _ := strings.Cut(readBody(t, r), "Action=")
+	name, _, _ = strings.Cut(name, "&")
+	return name
+}
+
+func isRead(call string) bool {
+	return slices.ContainsFunc([]string{"Get", "List", "GET ", "HEAD "}, func(p string) bool { return strings.HasPrefix(call, p) })
+}
+
 // writes are the calls that changed something, or tried to.
 func (a *account) writes(t testing.TB) *[]string {
 	seen := &[]string{}
 	a.intercept = func(_ string, _ http.ResponseWriter, r *http.Request) bool {
-		name := r.Method + " " + r.URL.RequestURI()
-		if r.URL.Path == "/" {
-			_, name, _ = strings.Cut(readBody(t, r), "Action=")
-			name, _, _ = strings.Cut(name, "&")
-		}
-		reads := []string{"Get", "List", "GET ", "HEAD "}
-		if !slices.ContainsFunc(reads, func(p string) bool { return strings.HasPrefix(name, p) }) {
+		if name := callName(t, r); !isRead(name) {
 			*seen = append(*seen, name)
 		}
 		return false
