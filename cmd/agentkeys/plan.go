@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,7 +55,6 @@ func (o *planOptions) bind(cmd *cobra.Command) {
 	flags.BoolVar(&o.dropUnknown, "drop-unknown", false, "drop the statements that stop the plan")
 	flags.BoolVar(&o.keep, "keep-unknown", false, "keep statements of the bucket policy that grant something to the data role")
 	flags.BoolVar(&o.detach, "detach", false, "detach managed policies that allow S3 from the role")
-	cmd.MarkFlagsMutuallyExclusive("drop-unknown", "keep-unknown")
 }
 
 func (p *program) federationPlan() *cobra.Command {
@@ -132,6 +132,9 @@ func (p *program) makePlan(cmd *cobra.Command, o *planOptions) (*federation.Plan
 	if err != nil {
 		return nil, err
 	}
+	if o.dropUnknown && o.keep {
+		return nil, usage(errors.New("--drop-unknown and --keep-unknown: want at most one of them, got both"))
+	}
 	documents, err := federation.Render(c, federation.Form(o.form))
 	if err != nil {
 		return nil, usage(err)
@@ -145,9 +148,18 @@ func (p *program) makePlan(cmd *cobra.Command, o *planOptions) (*federation.Plan
 	})
 	var unknown federation.UnknownStatements
 	if errors.As(err, &unknown) {
-		err = hint{err, "move them elsewhere first, or see with plan --drop-unknown, which changes nothing, what would go, and then apply --drop-unknown"}
+		err = hint{err, whatToDo(unknown)}
 	}
 	return plan, err
+}
+
+// whatToDo about the statements that stop a plan.
+func whatToDo(unknown federation.UnknownStatements) string {
+	text := "move them elsewhere first, or drop them with --drop-unknown; plan --drop-unknown shows what would go"
+	if !slices.ContainsFunc(unknown, func(u federation.Unknown) bool { return !u.Keepable }) {
+		text += "; --keep-unknown keeps them"
+	}
+	return text
 }
 
 func (p *program) runApply(cmd *cobra.Command, o *planOptions) error {
