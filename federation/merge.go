@@ -39,10 +39,11 @@ func (l UnknownStatements) Error() string {
 
 // nameStatement tells a reader which statement of a document is meant.
 func nameStatement(index int, s policy.Statement) string {
-	if s.Sid != "" {
-		return fmt.Sprintf("statement %d (Sid %q: %s)", index+1, s.Sid, gist(s))
+	name := fmt.Sprintf("Sid %q", s.Sid)
+	if s.Sid == "" {
+		name = "without a Sid"
 	}
-	return fmt.Sprintf("statement %d (without a Sid: %s)", index+1, gist(s))
+	return printable(fmt.Sprintf("statement %d (%s: %s)", index+1, name, gist(s)))
 }
 
 // gist is what a statement is about, in a few words.

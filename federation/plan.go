@@ -98,7 +98,7 @@ func MakePlan(ctx context.Context, a AWS, c Config, d Documents, o PlanOptions) 
 	p := &planner{site: site{a, c}, ctx: ctx, want: d, options: o, plan: &Plan{Target: targetOf(a, c)}}
 	looks := []func() error{p.account, p.provider, p.role, p.bucket, p.bucketPolicy, p.givenPolicies}
 	if !o.setUp {
-		looks = append(looks, p.inlinePolicies, p.attachedPolicies)
+		looks = append(looks, p.inlinePolicies, p.attachedPolicies, p.outcome)
 	}
 	for _, look := range looks {
 		if err := look(); err != nil {

@@ -272,6 +272,61 @@ func (a *account) holds(t *testing.T, where string, s policy.Statement, want boo
 	}
 }
 
+// What is kept is weighed too.
+func TestPlanWarnsOfWhatItKeeps(t *testing.T) {
+	for action, opens := range map[string]bool{"s3:GetObjectVersion": false, "s3:PutBucketPolicy": true} {
+		a := newAccount(t)
+		d := render(t, a.config, Hardened)
+		a.setUp(t, d, nil)
+		s := policy.Statement{Sid: "More", Effect: policy.Allow, Principal: &policy.Principals{AWS: []string{a.config.RoleARN()}},
+			Action: []string{action}, Resource: []string{a.config.BucketARN()}}
+		if action == "s3:GetObjectVersion" {
+			s.Resource[0] += "/*"
+		}
+		a.putBucketPolicy(t, marshal(t, document(append(slices.Clone(d.BucketPolicy.Statements), s)...)))
+		p := a.makePlan(t, PlanOptions{KeepUnknown: true})
+		if warned := strings.Contains(strings.Join(p.Warnings, "\n"), "ISOLATION DOES NOT HOLD: what is kept in the policy of bucket agentkeys-test lets a tenant use "+action); warned != opens {
+			t.Errorf("%s: warnings %q, want one: %v", action, p.Warnings, opens)
+		}
+	}
+}
+
+// The role's own policy is brought up to date, and what others put into it stays,
+// without S3.
+func TestPlanOfTheRolePolicy(t *testing.T) {
+	mail := policy.Statement{Sid: "SendMail", Effect: policy.Allow, Action: []string{"ses:SendEmail"}, Resource: []string{"*"}}
+	for name, before := range map[string]string{
+		"none": "",
+		"old":  `{"Version":"2012-10-17","Statement":[{"Sid":"SendMail","Effect":"Allow","Action":"ses:*","Resource":"*"},{"Effect":"Allow","Action":"s3:*","Resource":"*"},{"Sid":"Queue","Effect":"Allow","Action":"sqs:SendMessage","Resource":"*"}]}`,
+	} {
+		a := newAccount(t)
+		d := render(t, a.config, Hardened)
+		a.setUp(t, d, nil)
+		want := document(mail)
+		if before != "" {
+			a.putInline(t, rolePolicyName, before)
+			want.Statements = append(want.Statements, policy.Statement{Sid: "Queue", Effect: policy.Allow, Action: []string{"sqs:SendMessage"}, Resource: []string{"*"}})
+		}
+		d.RolePolicy = document(mail)
+		for range 2 {
+			p, err := MakePlan(t.Context(), a.aws, a.config, d, PlanOptions{})
+			if err == nil {
+				err = Apply(t.Context(), p, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := site{a.aws, a.config}.inline(t.Context(), rolePolicyName)
+			if err != nil || !same(got, want) {
+				t.Errorf("%s: got %s (%v), want %s", name, marshal(t, got), err, marshal(t, want))
+			}
+		}
+		if p, err := MakePlan(t.Context(), a.aws, a.config, d, PlanOptions{}); err != nil || len(p.Steps) > 0 {
+			t.Errorf("%s: error %v, plan %+v, want nothing to change", name, err, p)
+		}
+	}
+}
+
 // A statement by another hand that says what ours says is ours: nothing is lost.
 func TestPlanTakesOverWhatSaysTheSame(t *testing.T) {
 	a := newAccount(t)

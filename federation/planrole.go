@@ -158,3 +158,20 @@ func (p *planner) attachedWarning(arn string, d *policy.Document) string {
 	}
 	return fmt.Sprintf("managed policy %s on role %s grants S3; as far as this bucket goes the planned policies contain it%s", arn, p.Role, way)
 }
+
+// outcome looks at what the plan leaves without the managed policies. Only what was
+// kept can open it.
+func (p *planner) outcome() error {
+	if len(p.unknown) > 0 {
+		return nil // there will be no plan
+	}
+	action, err := p.wayIn()
+	if err != nil {
+		return failed("reading the planned policy of bucket", p.Bucket, err)
+	}
+	if action != "" {
+		p.plan.Warnings = append(p.plan.Warnings,
+			fmt.Sprintf("ISOLATION DOES NOT HOLD: what is kept in the policy of bucket %s lets a tenant use %s on what is not its own", p.Bucket, action))
+	}
+	return nil
+}

@@ -215,8 +215,13 @@ func (s site) detach(ctx context.Context, arn string) error {
 
 func (s site) bucketThere(ctx context.Context) (bool, error) {
 	_, err := s.S3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.Bucket, ExpectedBucketOwner: &s.Account})
-	if status(err) == http.StatusNotFound {
+	switch status(err) { // an answer to HEAD has no body that would say more
+	case http.StatusNotFound:
 		return false, nil
+	case http.StatusForbidden:
+		err = fmt.Errorf("the bucket is another account's, or the credentials may not list it: %w", err)
+	case http.StatusMovedPermanently:
+		err = fmt.Errorf("the bucket is in another region than %s: %w", s.Region, err)
 	}
 	return err == nil, failed("s3 HeadBucket", s.Bucket, err)
 }

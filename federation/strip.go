@@ -69,13 +69,13 @@ func mayBeS3(resource string) bool {
 	return parts[2] == "s3"
 }
 
-// wayIn looks whether the bucket policy that is planned, with one more policy on
-// the role, lets a tenant do something with what is another's or with what keeps
+// wayIn looks whether the bucket policy that is planned, with more policies on the
+// role, lets a tenant do something with what is another's or with what keeps
 // the two apart. It returns the most telling action that does, or
 // "".
-func (p *planner) wayIn(d *policy.Document) (string, error) {
+func (p *planner) wayIn(more ...*policy.Document) (string, error) {
 	set := &policy.Set{}
-	for _, doc := range append(slices.Clone(p.others), d) {
+	for _, doc := range append(slices.Clone(p.others), more...) {
 		compiled, err := policy.Compile("", doc)
 		if err != nil {
 			return "", err
