@@ -2,6 +2,7 @@ package federation
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,23 +31,26 @@ func TestApplyHalfWay(t *testing.T) {
 		straight.apply(t, PlanOptions{Detach: true})
 		want := straight.snapshot(t)
 		for _, lost := range []bool{false, true} {
-			a := newAccount(t)
-			prepare(t, a)
-			for n, more := 1, true; more; n++ {
-				var applied bool
-				if more, applied = a.failAt(t, n, lost, before, want); !applied {
-					continue // in the same account, as nothing was changed
-				}
-				a.apply(t, PlanOptions{Detach: true})
-				if got := a.snapshot(t); !cmp.Equal(got, want) {
-					t.Fatalf("%s, request %d, lost %v: after a second run %s", name, n, lost, cmp.Diff(want, got))
-				}
-				if t.Failed() {
-					t.Fatalf("%s, request %d, lost %v", name, n, lost)
-				}
-				a = newAccount(t)
+			t.Run(fmt.Sprintf("%s, lost %v", name, lost), func(t *testing.T) {
+				t.Parallel()
+				a := newAccount(t)
 				prepare(t, a)
-			}
+				for n, more := 1, true; more && !t.Failed(); n++ {
+					var applied bool
+					if more, applied = a.failAt(t, n, lost, before, want); !applied {
+						continue // in the same account, as nothing was changed
+					}
+					if t.Failed() {
+						t.Logf("at request %d", n)
+					}
+					a.apply(t, PlanOptions{Detach: true})
+					if got := a.snapshot(t); !cmp.Equal(got, want) {
+						t.Errorf("request %d: after a second run %s", n, cmp.Diff(want, got))
+					}
+					a = newAccount(t)
+					prepare(t, a)
+				}
+			})
 		}
 	}
 }
