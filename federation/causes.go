@@ -232,7 +232,7 @@ func sessionRequest(c Config, tag, action, resource string) *policy.Request {
 	return &policy.Request{
 		Principal: policy.Principal{
 			Kind: policy.RoleSession, Account: c.Account, Issuer: c.RoleARN(),
-			ARN: "arn:" + c.partition() + ":sts::" + c.Account + ":assumed-role/" + c.Role + "/session",
+			ARN: c.sessionARN("session"),
 		},
 		Action: action, Resource: resource, ResourceAccount: c.Account, Context: keys,
 	}

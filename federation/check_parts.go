@@ -111,9 +111,6 @@ func (p *part) admits(action string) bool {
 	return matches != not
 }
 
-// admitsAny reports whether the statement takes one of several actions in.
-func (p *part) admitsAny(actions []string) bool { return slices.ContainsFunc(actions, p.admits) }
-
 // allows reports whether the part is an Allow.
 func (p *part) allows() bool { return p.statement.Effect == policy.Allow }
 

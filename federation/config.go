@@ -197,6 +197,11 @@ func (c Config) RoleARN() string {
 	return "arn:" + c.partition() + ":iam::" + c.Account + ":role/" + c.Role
 }
 
+// sessionARN is the ARN of a session of the data role.
+func (c Config) sessionARN(name string) string {
+	return "arn:" + c.partition() + ":sts::" + c.Account + ":assumed-role/" + c.Role + "/" + name
+}
+
 // BucketARN is the ARN of the bucket.
 func (c Config) BucketARN() string { return "arn:" + c.partition() + ":s3:::" + c.Bucket }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/go-jose/go-jose/v4"
 
 	"agentkeys/localaws"
@@ -197,6 +198,7 @@ func (a *account) admin() AWS {
 	return AWS{
 		IAM: iam.New(iam.Options{Region: a.config.Region, BaseEndpoint: &a.url, Credentials: key}),
 		S3:  s3.New(s3.Options{Region: a.config.Region, BaseEndpoint: &a.url, Credentials: key, UsePathStyle: true}),
+		STS: sts.New(sts.Options{Region: a.config.Region, BaseEndpoint: &a.url, Credentials: key}),
 	}
 }
 

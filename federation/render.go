@@ -192,8 +192,11 @@ func bucketPolicy(c Config, f Form) *policy.Document {
 	)
 }
 
+// variablesVersion is the version of the language that has policy variables.
+const variablesVersion = "2012-10-17"
+
 // document states the version, without which AWS takes 2008-10-17 and reads the
 // variables as plain text.
 func document(statements ...policy.Statement) *policy.Document {
-	return &policy.Document{Version: "2012-10-17", Statements: statements}
+	return &policy.Document{Version: variablesVersion, Statements: statements}
 }

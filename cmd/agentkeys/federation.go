@@ -15,6 +15,7 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/spf13/cobra"
 
 	"agentkeys/federation"
@@ -33,7 +34,7 @@ administrators); a flag goes before a variable, and a variable before the file.`
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.federationRender(), p.federationCheck(), p.federationProve())
+	cmd.AddCommand(p.federationRender(), p.federationPlan(), p.federationApply(), p.federationCheck(), p.federationProve())
 	return cmd
 }
 
@@ -175,9 +176,9 @@ func (o *federationOptions) awsClients(ctx context.Context, c federation.Config)
 		return federation.AWS{}, err
 	}
 	return federation.AWS{
-		IAM: iam.NewFromConfig(sdk),
-		S3:  s3.NewFromConfig(sdk, func(s *s3.Options) { s.UsePathStyle = sdk.BaseEndpoint != nil }),
-
+		IAM:     iam.NewFromConfig(sdk),
+		S3:      s3.NewFromConfig(sdk, func(s *s3.Options) { s.UsePathStyle = sdk.BaseEndpoint != nil }),
+		STS:     sts.NewFromConfig(sdk),
 		Control: federation.NewControl(sdk),
 	}, nil
 }
