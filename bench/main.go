@@ -46,6 +46,9 @@ func run(ctx context.Context, each time.Duration) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
+	if err := measureChecks(os.Stdout, limits.evaluateForeign); err != nil {
+		return err
+	}
 
 	broker, err := startBroker(ctx)
 	if err != nil {

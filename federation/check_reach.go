@@ -309,19 +309,29 @@ func (k *checker) reportWay(w way) bool {
 	return false
 }
 
-// effects say what each code means of somebody.
-var effects = map[Code]string{
-	ForeignRead:    "reads objects of another tenant",
-	ForeignWrite:   "changes objects of another tenant",
-	ForeignList:    "learns key names of another tenant",
-	TenantNames:    "learns which tenants exist",
-	PolicyEditable: "can change what holds it",
+// effect says what a way in means.
+func (w way) effect() string {
+	whose := "tenants'"
+	if w.actor.tenant != "" {
+		whose = "another tenant's"
+	}
+	switch w.code {
+	case ForeignRead:
+		return "reads " + whose + " objects"
+	case ForeignWrite:
+		return "changes " + whose + " objects"
+	case ForeignList:
+		return "learns " + whose + " key names"
+	case TenantNames:
+		return "learns which tenants exist"
+	}
+	return "can change what holds the tenants' sessions"
 }
 
 // finding words a way in.
 func (k *checker) finding(w way) Finding {
 	f := Finding{
-		Code: w.code, Title: w.actor.name + " " + effects[w.code], Ambiguous: !w.answer.allowed,
+		Code: w.code, Title: w.actor.name + " " + w.effect(), Ambiguous: !w.answer.allowed,
 		Witness: Witness{
 			Principal: w.actor.name, Action: w.ask.request.Action, Resource: w.ask.request.Resource, Context: w.answer.context,
 		},
