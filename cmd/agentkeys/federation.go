@@ -33,7 +33,7 @@ administrators); a flag goes before a variable, and a variable before the file.`
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand()
+	cmd.AddCommand(p.explain())
 	return cmd
 }
 
