@@ -3,6 +3,7 @@ package federation
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -41,20 +42,25 @@ const (
 // The forms in which clients print an error.
 var (
 	errorOfCLI  = regexp.MustCompile(`An error occurred \(([A-Za-z0-9.]+)\) when calling the (\w+) operation(?: \([^)]*\))?:\s*([^\n]*)`)
-	errorOfGo   = regexp.MustCompile(`operation error [A-Za-z0-9 ]+: (\w+), .*?(?:api error )?\b([A-Z][A-Za-z0-9]{3,}): ([^\n]*)$`)
+	errorOfGo   = regexp.MustCompile(`operation error [A-Za-z0-9 ]+: (\w+), ([^\n]*)`)
+	partOfGo    = regexp.MustCompile(`(?:^|, )(?:api error )?([A-Z][A-Za-z0-9]+): `)
 	errorOfXML  = regexp.MustCompile(`(?s)<Code>\s*([A-Za-z0-9.]+)\s*</Code>(?:.*?<Message>(.*?)</Message>)?`)
 	errorOfJava = regexp.MustCompile(`(?s)^(?:.*Exception: )?(.*?) \(Service: [^;,)]*[;,] Status Code: \d+[;,].*?Error Code: (\w+)`)
 	errorPlain  = regexp.MustCompile(`(?m)(?:^|[\s:])([A-Z][A-Za-z0-9]{3,}): +([^\n]+)`)
 )
 
+// tokenInText is a token, which must not be repeated even where somebody put it
+// into an error's text.
+var tokenInText = regexp.MustCompile(`eyJ[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]*)*`)
+
 // readErrorText finds code, operation and message in what a client printed.
 func readErrorText(text string) (code, operation, message string) {
-	text = strings.TrimSpace(text)
+	text = tokenInText.ReplaceAllString(strings.TrimSpace(text), "[token]")
 	if m := errorOfCLI.FindStringSubmatch(text); m != nil {
 		return m[1], m[2], strings.TrimSpace(m[3])
 	}
-	if m := errorOfGo.FindStringSubmatch(text); m != nil {
-		return m[2], m[1], m[3]
+	if code, operation, message, ok := readGoError(text); ok {
+		return code, operation, message
 	}
 	if m := errorOfXML.FindStringSubmatch(text); m != nil {
 		return m[1], "", plainXML.Replace(strings.TrimSpace(m[2]))
@@ -75,6 +81,21 @@ func readErrorText(text string) (code, operation, message string) {
 		}
 	}
 	return readPlainError(text)
+}
+
+// readGoError takes an error of the Go SDK, which puts its identifiers before the
+// code.
+func readGoError(text string) (code, operation, message string, ok bool) {
+	m := errorOfGo.FindStringSubmatch(text)
+	if m == nil {
+		return "", "", "", false
+	}
+	for _, at := range partOfGo.FindAllStringSubmatchIndex(m[2], -1) {
+		if name := m[2][at[2]:at[3]]; name != "RequestID" && name != "HostID" {
+			return name, m[1], m[2][at[1]:], true
+		}
+	}
+	return "", "", "", false
 }
 
 var plainXML = strings.NewReplacer("&lt;", "<", "&gt;", ">", "&quot;", `"`, "&apos;", "'", "&#39;", "'", "&#34;", `"`, "&amp;", "&")
@@ -144,7 +165,11 @@ func (e *explainer) readError() {
 	r.Known, r.Meaning = true, k.meaning
 	e.ownRequest(message)
 	for _, c := range k.causes {
-		r.Causes = append(r.Causes, e.weigh(c))
+		weighed := e.weigh(c)
+		same := func(have ErrorCause) bool { return have.Verdict == causeIsThis && have.Step == weighed.Step }
+		if !slices.ContainsFunc(r.Causes, same) {
+			r.Causes = append(r.Causes, weighed)
+		}
 	}
 	e.concludeError(r, k)
 }

@@ -124,7 +124,9 @@ func (o *oracle) serveIssuer(w http.ResponseWriter, r *http.Request) {
 	var v any
 	switch r.URL.Path {
 	case "/.well-known/openid-configuration":
-		v = o.discovery
+		if o.discovery != nil {
+			v = o.discovery
+		}
 	case "/jwks":
 		v = o.keys
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // WriteText writes the explanation for a person: the answer first, then each check
@@ -52,7 +53,9 @@ func (t *explainText) answer() {
 	case CannotTell:
 		text, sgr = "no check fails, and some could not be made", yellow
 	}
-	t.line(t.paint(bold+";"+sgr, text))
+	for _, l := range wrap(text, width) {
+		t.line(t.paint(bold+";"+sgr, l))
+	}
 	t.entry("role", t.Role)
 	if t.Target != "" {
 		t.entry("documents", t.Target)
@@ -72,7 +75,7 @@ func (t *explainText) unknownBefore(name string) bool {
 	return false
 }
 
-const colStep = 33
+const colStep = 18
 
 // step writes one check: a line where it passes, and all there is to say where it
 // does not.
@@ -86,16 +89,24 @@ func (t *explainText) step(s *Step) {
 	case StepNotReached:
 		mark, sgr = "·", dim
 	}
-	text := s.Title
-	if s.Outcome == StepOK {
-		text = firstOf(s.Got, s.Why, s.Title)
+	text, name := s.Title, s.Name
+	switch s.Outcome {
+	case StepOK:
+		text = firstOf(s.Why, s.Got, s.Title)
+	case StepUnknown:
+		text = "not known: " + s.Why
+	case StepNotReached:
+		text = "not tried: " + s.Why
 	}
-	name := s.Name
 	if len(name) >= colStep {
 		t.line("  " + t.paint(sgr, mark) + " " + name)
 		name = ""
 	}
-	for i, l := range wrap(printableText(text), width-colStep-4) {
+	lines := wrap(printableText(text), width-colStep-4)
+	if name == "" && s.Outcome == StepFails { // its title is its name in a sentence
+		lines = nil
+	}
+	for i, l := range lines {
 		switch {
 		case i > 0 || name == "":
 			t.line("  " + pad("", colStep+2) + l)
@@ -103,9 +114,7 @@ func (t *explainText) step(s *Step) {
 			t.line("  " + t.paint(sgr, mark) + " " + pad(name, colStep) + l)
 		}
 	}
-	if s.Outcome != StepOK {
-		t.why(s)
-	}
+	t.why(s)
 	for _, n := range s.Notes {
 		t.under("note", n)
 	}
@@ -121,18 +130,15 @@ func firstOf(texts ...string) string {
 }
 
 func (t *explainText) why(s *Step) {
-	switch s.Outcome {
-	case StepUnknown:
-		t.under("not known", s.Why)
-	case StepNotReached:
-		t.under("not tried", s.Why)
-	default:
-		title := "fails"
-		if s.Name != t.FailsAt && t.ofSTS(s.Name) {
-			title = "would fail"
-		}
-		t.under(title, s.Why)
+	if s.Outcome != StepFails {
+		t.under("fix", s.Fix)
+		return
 	}
+	title := "fails"
+	if s.Name != t.FailsAt && t.ofSTS(s.Name) {
+		title = "would fail"
+	}
+	t.under(title, s.Why)
 	t.under("want", s.Want)
 	t.under("got", s.Got)
 	if s.Told != nil {
@@ -169,8 +175,12 @@ func (t *explainText) under(name, text string) {
 	}
 }
 
-// entry writes a name and its text at the left.
+// entry writes a name and its text at the left; a long name has a line of its own.
 func (t *explainText) entry(name, text string) {
+	if name = printableText(name); utf8.RuneCountInString(name) >= 12 {
+		t.line("  " + name)
+		name = ""
+	}
 	for i, l := range wrap(printableText(text), width-14) {
 		if i > 0 {
 			name = ""
@@ -196,7 +206,9 @@ func (t *explainText) error() {
 	if r.Message != "" {
 		title += ": " + r.Message
 	}
-	t.line(t.paint(bold, oneLine(title)))
+	for _, l := range wrap(oneLine(title), width) {
+		t.line(t.paint(bold, l))
+	}
 	if r.Meaning != "" {
 		t.entry("means", r.Meaning)
 	}

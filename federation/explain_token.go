@@ -129,6 +129,8 @@ func (e *explainer) noProvider(s Step, iss string, told *ToldError) Step {
 	if !sameButForm(near, iss) && near != e.Config.Issuer {
 		fix = "Register the issuer as a provider of the account, or use a token of " + near + "."
 	}
+	// What comes after is tried as if the token were mended so.
+	e.id.issuer, e.provider = near, &e.Account.Providers[slices.Index(urls, near)]
 	return s.fails("no provider of the account has this URL, byte for byte; the nearest: "+difference(near, iss), told, fix)
 }
 
@@ -400,7 +402,7 @@ func (e *explainer) registered(s Step) Step {
 		}
 		return s.notReached("the issuer has no provider in the account")
 	}
-	ids := e.provider.ClientIDs
+	ids, got := e.provider.ClientIDs, e.id.audience
 	s.Want = "one of " + quoted(ids)
 	if slices.Contains(ids, e.id.audience) {
 		return s
@@ -408,10 +410,11 @@ func (e *explainer) registered(s Step) Step {
 	fix := fmt.Sprintf("Register it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn %s --client-id %s.", e.provider.ARN, e.id.audience)
 	if e.id.audience != e.Config.Audience && slices.Contains(ids, e.Config.Audience) {
 		fix = fmt.Sprintf("Mint aud as %q; this token is meant for somebody else.", e.Config.Audience)
+		e.id.audience, e.id.audiences = e.Config.Audience, []string{e.Config.Audience} // for what comes after
 	}
 	for _, id := range ids {
-		if strings.EqualFold(strings.TrimSpace(id), strings.TrimSpace(e.id.audience)) {
-			s = s.note("%s", difference(id, e.id.audience))
+		if strings.EqualFold(strings.TrimSpace(id), strings.TrimSpace(got)) {
+			s = s.note("%s", difference(id, got))
 		}
 	}
 	return s.fails("the provider has no such client id", invalidToken("The web identity token provided could not be validated: Incorrect token audience").inOtherWords(), fix)

@@ -19,6 +19,9 @@ const (
 	actionSource = "sts:SetSourceIdentity"
 )
 
+// trustSteps are the names of their steps.
+var trustSteps = map[string]string{actionAssume: "trust-assume", actionTag: "trust-tag", actionSource: "trust-source"}
+
 func notAuthorized(action string) *ToldError {
 	return &ToldError{Status: http.StatusForbidden, Code: "AccessDenied", Message: "Not authorized to perform " + action}
 }
@@ -55,8 +58,12 @@ func (e *explainer) checkRole() Step {
 
 // checkTrust asks the role's trust policy for one action.
 func (e *explainer) checkTrust(action string) Step {
-	_, name, _ := strings.Cut(action, ":")
-	s := passed("trust-"+name, "the trust policy allows "+action, "")
+	s := passed(trustSteps[action], "the trust policy allows "+action, "")
+	if action == actionTag && e.tagFix != "" && !e.assumes() {
+		// The untagged token is refused, and one as the fix has it needs TagSession.
+		e.id.tags = append(e.id.tags, tokenTag{e.Config.TagKey, sampleTag})
+		s = s.note("tried as if the tag were minted")
+	}
 	switch {
 	case e.token == nil && e.Token != "":
 		return e.noToken(s)
@@ -292,7 +299,7 @@ func (e *explainer) trustWhy(action string, near diagnosis) string {
 
 // assumes reports whether the step before found AssumeRoleWithWebIdentity allowed.
 func (e *explainer) assumes() bool {
-	s := e.out.step("trust-AssumeRoleWithWebIdentity")
+	s := e.out.step(trustSteps[actionAssume])
 	return s != nil && s.Outcome == StepOK
 }
 
@@ -317,8 +324,19 @@ func (e *explainer) trustFix(s Step, action string, g diagnoser, near diagnosis)
 			}
 		}
 	}
-	s.Fix = capitalised(strings.Join(fixes, "; ")) + "."
+	s.Fix = capitalised(strings.Join(unique(fixes), "; ")) + "."
 	return s
+}
+
+// unique drops what was said before.
+func unique(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func capitalised(s string) string {

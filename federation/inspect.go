@@ -2,6 +2,7 @@ package federation
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -144,12 +145,14 @@ func (v *TokenView) WriteText(w io.Writer, colour bool) error {
 func (t *explainText) members(title string, m map[string]json.RawMessage) {
 	t.line(t.paint(bold, title))
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		label := printableText(name)
-		if len(label) < 12 {
-			t.entry(label, string(m[name]))
+		var indented bytes.Buffer
+		if raw := m[name]; len(raw) > 0 && (raw[0] == '{' || raw[0] == '[') && json.Indent(&indented, raw, "    ", "  ") == nil {
+			t.line("  " + printableText(name))
+			for l := range strings.Lines("    " + indented.String()) {
+				t.line(printableText(strings.TrimSuffix(l, "\n")))
+			}
 			continue
 		}
-		t.line("  " + label)
-		t.entry("", string(m[name]))
+		t.entry(name, string(m[name]))
 	}
 }
