@@ -75,7 +75,9 @@ func (v *TokenView) verify(t *WebToken, issuer *IssuerDocuments) {
 		return
 	}
 	v.Wrong = true
-	fail := func(format string, args ...any) { v.Signature = oneLine("NOT VERIFIED: " + fmt.Sprintf(format, args...)) }
+	fail := func(format string, args ...any) {
+		v.Signature = oneLine("NOT VERIFIED: " + fmt.Sprintf(format, args...))
+	}
 	if p := firstOf(issuer.DiscoveryProblem, issuer.KeySetProblem); p != "" {
 		fail("the issuer's keys could not be had: %s", p)
 		return
