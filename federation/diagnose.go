@@ -145,7 +145,7 @@ func (g diagnoser) matches(version string, s policy.Statement) (failed string, o
 var senderKeys = []string{
 	"aws:SourceIp", "aws:VpcSourceIp", "aws:SourceVpc", "aws:SourceVpce", "aws:SourceVpcArn", "aws:VpceAccount", "aws:VpceOrgID", "aws:VpceOrgPaths",
 	"aws:UserAgent", "aws:Referer", "aws:CalledVia", "aws:CalledViaFirst", "aws:CalledViaLast",
-	"s3:TlsVersion", "s3:signatureAge", "s3:authType", "s3:ExistingObjectTag/", "s3:x-amz-",
+	"s3:TlsVersion", "s3:signatureAge", "s3:authType", "s3:versionid", "s3:ExistingObjectTag/", "s3:RequestObjectTag/", "s3:RequestObjectTagKeys", "s3:x-amz-",
 }
 
 // senderOnly reports whether a key is known to the sender alone, and he has not
@@ -166,11 +166,11 @@ func senderOnly(told map[string]string) func(string) bool {
 	}
 }
 
-// readings are a document in the two ways in which its conditions on unknown keys
+// senderReadings are a document in the two ways in which its conditions on unknown keys
 // can come out: the one that lets more through and the one that lets less. Where
 // no statement has such a condition they are the same. A document of which nothing
 // is left is nil.
-func readings(d *policy.Document, unknown func(string) bool) (more, less *policy.Document) {
+func senderReadings(d *policy.Document, unknown func(string) bool) (more, less *policy.Document) {
 	if d == nil {
 		return nil, nil
 	}

@@ -141,8 +141,8 @@ type explainer struct {
 	id       tokenIdentity
 	provider *Provider
 	role     *Role
-	tagFix   string // what to do about a token from which AWS reads no tag; "" where it reads one
-	tagWhy   string
+	tagWhy   string // why AWS reads no tag from the token, and
+	tagFix   string // what to do about it; "" where it reads one
 }
 
 // tokenIdentity is what STS takes from a token. Where the token cannot be read at
@@ -246,7 +246,7 @@ func (x *Explanation) ExitStatus() int {
 
 // The makers of steps.
 
-func passed(name, title, why string) Step {
+func stepPassed(name, title, why string) Step {
 	return Step{Name: name, Title: title, Outcome: StepOK, Why: why}
 }
 
@@ -318,7 +318,7 @@ func providerKey(issuer string) string {
 	return id
 }
 
-func accountIn(arn string) string {
+func accountOfARN(arn string) string {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) < 6 {
 		return ""
@@ -326,9 +326,9 @@ func accountIn(arn string) string {
 	return parts[4]
 }
 
-// compile compiles what is readable of a document; a document that is not there
-// is nil.
-func (d Document) compile() (*policy.Policy, error) {
+// explainCompile compiles what is readable of a document; a document that is not
+// there is nil.
+func explainCompile(d Document) (*policy.Policy, error) {
 	switch {
 	case d.Err != nil:
 		return nil, d.Err

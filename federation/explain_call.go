@@ -59,7 +59,7 @@ func (c constraints) told() *ToldError {
 // checkParameters holds the call's parameters to the API's constraints. They come
 // before anything else: a call that breaks them says nothing of the token.
 func (e *explainer) checkParameters() Step {
-	s := passed("parameters", "the parameters keep to the API's limits", "")
+	s := stepPassed("parameters", "the parameters keep to the API's limits", "")
 	s.Got = fmt.Sprintf("role %s, session %s, %d s", e.RoleARN, e.SessionName, e.seconds())
 	var c constraints
 	c.text(e.RoleARN, e.RoleARN, "roleArn", 20, 2048)
@@ -114,7 +114,7 @@ func (e *explainer) seconds() int {
 // checkDuration holds the session to the role's maximum, which the listing of an
 // account's details does not tell.
 func (e *explainer) checkDuration() Step {
-	s := passed("duration", "the session is no longer than the role allows", "")
+	s := stepPassed("duration", "the session is no longer than the role allows", "")
 	longest := e.MaxSession
 	if longest == 0 && e.role != nil {
 		longest = e.role.MaxSession
@@ -136,21 +136,21 @@ func (e *explainer) checkDuration() Step {
 	return s.fails("the session that is asked for is longer than the role allows",
 		&ToldError{Status: http.StatusBadRequest, Code: "ValidationError", Message: "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."},
 		fmt.Sprintf("Ask for %d seconds at most, or raise the role's maximum: aws iam update-role --role-name %s --max-session-duration %d.",
-			longest, roleNameIn(e.RoleARN), e.seconds()))
+			longest, shellWord(roleNameIn(e.RoleARN)), e.seconds()))
 }
 
 func roleNameIn(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
 
 // checkSessionPolicy reads the session policies.
 func (e *explainer) checkSessionPolicy() Step {
-	s := passed("session-policy", "the session policies can be read", "none is passed")
+	s := stepPassed("session-policy", "the session policies can be read", "none is passed")
 	malformed := func(format string, args ...any) *ToldError {
 		told := &ToldError{Status: http.StatusBadRequest, Code: "MalformedPolicyDocument", Message: fmt.Sprintf(format, args...)}
 		return told.inOtherWords()
 	}
 	if e.SessionPolicy != "" {
 		s.Why = ""
-		if _, err := sessionPolicy(e.SessionPolicy); err != nil {
+		if _, err := compileSessionPolicy(e.SessionPolicy); err != nil {
 			return s.fails("the session policy: "+oneLine(err.Error()), malformed("%s", err), "Correct the session policy.")
 		}
 	}
@@ -178,10 +178,10 @@ func (e *explainer) managed(arn string) (known, looked bool) {
 	if _, ok := e.Account.Managed[arn]; ok {
 		return true, true
 	}
-	return false, accountIn(arn) != "aws"
+	return false, accountOfARN(arn) != "aws"
 }
 
-func sessionPolicy(text string) (*policy.Policy, error) {
+func compileSessionPolicy(text string) (*policy.Policy, error) {
 	d, err := policy.Parse([]byte(text))
 	if err == nil {
 		err = d.Validate(policy.SessionPolicy)
@@ -215,7 +215,7 @@ func (e *explainer) packedSize() int {
 
 // checkPackedSize estimates how full the session is.
 func (e *explainer) checkPackedSize() Step {
-	s := passed("packed-size", "policies, tags and claims fit into a session", "")
+	s := stepPassed("packed-size", "policies, tags and claims fit into a session", "")
 	if e.token == nil && e.Token != "" {
 		return e.noToken(s)
 	}

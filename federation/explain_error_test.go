@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-const noKeyText = "Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity documentation for requirements"
+const explainNoKey = "Couldn't retrieve verification key from your identity provider,  please explainReference AssumeRoleWithWebIdentity documentation for requirements"
 
 // TestReadErrorText takes an error as each client prints it.
 func TestReadErrorText(t *testing.T) {
@@ -14,12 +14,12 @@ func TestReadErrorText(t *testing.T) {
 	for name, test := range map[string]struct{ text, code, operation, message string }{
 		"AWS CLI":       {"\nAn error occurred (AccessDenied) when calling the AssumeRoleWithWebIdentity operation: " + denied + "\n", "AccessDenied", "AssumeRoleWithWebIdentity", denied},
 		"AWS CLI again": {"An error occurred (AccessDenied) when calling the AssumeRoleWithWebIdentity operation (reached max retries: 4): " + denied, "AccessDenied", "AssumeRoleWithWebIdentity", denied},
-		"boto3": {"botocore.errorfactory.InvalidIdentityTokenException: An error occurred (InvalidIdentityToken) when calling the AssumeRoleWithWebIdentity operation: " + noKeyText,
-			"InvalidIdentityToken", "AssumeRoleWithWebIdentity", noKeyText},
+		"boto3": {"botocore.errorfactory.InvalidIdentityTokenException: An error occurred (InvalidIdentityToken) when calling the AssumeRoleWithWebIdentity operation: " + explainNoKey,
+			"InvalidIdentityToken", "AssumeRoleWithWebIdentity", explainNoKey},
 		"Go": {"operation error STS: AssumeRoleWithWebIdentity, https response error StatusCode: 403, RequestID: 1-2, api error AccessDenied: " + denied, "AccessDenied", "AssumeRoleWithWebIdentity", denied},
 		"Go, of the model": {"operation error STS: AssumeRoleWithWebIdentity, https response error StatusCode: 400, RequestID: 1-2, ExpiredTokenException: Token expired: current date/time 1 must be before the expiration date/time 0",
 			"ExpiredTokenException", "AssumeRoleWithWebIdentity", "Token expired: current date/time 1 must be before the expiration date/time 0"},
-		"JavaScript": {"InvalidIdentityTokenException: " + noKeyText, "InvalidIdentityTokenException", "", noKeyText},
+		"JavaScript": {"InvalidIdentityTokenException: " + explainNoKey, "InvalidIdentityTokenException", "", explainNoKey},
 		"Java":       {denied + " (Service: Sts, Status Code: 403, Request ID: 1-2) (Service: AWSSecurityTokenService; Status Code: 403; Error Code: AccessDenied; Request ID: 1-2)", "AccessDenied", "", denied},
 		"XML": {`<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>Not authorized to perform sts:TagSession</Message></Error></ErrorResponse>`,
 			"AccessDenied", "", denied},
@@ -41,9 +41,9 @@ func TestReadErrorText(t *testing.T) {
 // row, by its own words.
 func TestErrorsOnRecord(t *testing.T) {
 	for text, want := range map[string]string{
-		"ExpiredTokenException: Token expired: current date/time 1 must be before the expiration date/time 0": "more than 5 minutes ago",
-		"InvalidIdentityToken: No OpenIDConnect provider found in your account for https://x":                 "byte for byte",
-		"InvalidIdentityToken: " + noKeyText: "could not get the key",
+		"ExpiredTokenException: Token expired: current date/time 1 must be before the expiration date/time 0":        "more than 5 minutes ago",
+		"InvalidIdentityToken: No OpenIDConnect provider found in your account for https://x":                        "byte for byte",
+		"InvalidIdentityToken: " + explainNoKey:                                                                      "could not get the key",
 		"InvalidIdentityToken: OpenIDConnect provider's HTTPS certificate doesn't match configured thumbprint":       "TLS certificate",
 		"InvalidIdentityToken: principal_tags passed in claim is not in correct format.":                             "tags claim",
 		"InvalidIdentityToken: transitive_tag_keys passed in claim is not in correct format.":                        "transitive",
@@ -119,9 +119,9 @@ func TestUnknownErrors(t *testing.T) {
 
 // A token that stands in an error's text is not repeated.
 func TestErrorsRepeatNoToken(t *testing.T) {
-	token := goldenToken(t, nil)
+	token := explainToken(t, nil)
 	for _, text := range []string{"no: " + token, "An error occurred (AccessDenied) when calling the X operation: " + token} {
-		if out := explainText0(Explain(ExplainInput{Error: text})); strings.Contains(out, token[len(token)-20:]) || strings.Contains(out, "eyJ") {
+		if out := explainedText(Explain(ExplainInput{Error: text})); strings.Contains(out, token[len(token)-20:]) || strings.Contains(out, "eyJ") {
 			t.Errorf("the token is repeated:\n%s", out)
 		}
 	}
@@ -145,14 +145,14 @@ func TestErrorTogetherWithDocuments(t *testing.T) {
 			in.RoleARN = in.Account.Config.RoleARN() + "2"
 			in.Error = cli("AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
 		}, "role", "no role of this ARN"},
-		"stale keys": {func(in *ExplainInput) { in.Error = cli("InvalidIdentityToken", noKeyText) }, "", "keeps an issuer's keys for minutes"},
+		"stale keys": {func(in *ExplainInput) { in.Error = cli("InvalidIdentityToken", explainNoKey) }, "", "keeps an issuer's keys for minutes"},
 		"unknown kid": {func(in *ExplainInput) {
 			in.Issuer.KeySet = []byte(`{"keys":[]}`)
-			in.Error = cli("InvalidIdentityToken", noKeyText)
+			in.Error = cli("InvalidIdentityToken", explainNoKey)
 		}, "key", "the set has no key"},
 		"another error": {func(in *ExplainInput) {
 			in.dropAction(actionTag)
-			in.Error = cli("InvalidIdentityToken", noKeyText)
+			in.Error = cli("InvalidIdentityToken", explainNoKey)
 		}, "", "to another: AccessDenied, at trust-tag"},
 		"in force meanwhile": {func(in *ExplainInput) { in.Error = cli("AccessDenied", "Not authorized to perform sts:TagSession") }, "", "takes seconds to be in force"},
 		"behind another": {func(in *ExplainInput) {
@@ -164,7 +164,7 @@ func TestErrorTogetherWithDocuments(t *testing.T) {
 			in.Error = `An error occurred (AccessDenied) when calling the GetObject operation: User: arn:aws:sts::111122223333:assumed-role/agentkeys-data-role/agent is not authorized to perform: s3:GetObject on resource: "arn:aws:s3:::agentkeys-data/bots/` + walletB + `/x" with an explicit deny in a resource-based policy`
 		}, stepRequest, sidDenyObjects},
 	} {
-		in := reference(t)
+		in := explainReference(t)
 		test.change(&in)
 		x := Explain(in)
 		i := slices.IndexFunc(x.Error.Causes, func(c ErrorCause) bool { return c.Verdict == causeIsThis })
@@ -173,7 +173,7 @@ func TestErrorTogetherWithDocuments(t *testing.T) {
 			step = x.Error.Causes[i].Step
 		}
 		if step != test.step || !strings.Contains(x.Error.Conclusion, test.concludes) {
-			t.Errorf("%s: want %s and %q\n%s", name, test.step, test.concludes, explainText0(x))
+			t.Errorf("%s: want %s and %q\n%s", name, test.step, test.concludes, explainedText(x))
 		}
 	}
 }

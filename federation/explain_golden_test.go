@@ -13,10 +13,10 @@ import (
 	"agentkeys/policy"
 )
 
-var goldenNow = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+var explainThen = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 
-// reference is the rendered set-up with a good token, for a test to break.
-func reference(t testing.TB) ExplainInput {
+// explainReference is the rendered set-up with a good token, for a test to break.
+func explainReference(t testing.TB) ExplainInput {
 	t.Helper()
 	c := testConfig()
 	d := render(t, c, Hardened)
@@ -32,7 +32,7 @@ func reference(t testing.TB) ExplainInput {
 		t.Fatal(err)
 	}
 	return ExplainInput{
-		Now: goldenNow, Token: goldenToken(t, nil), Issuer: &IssuerDocuments{Issuer: c.Issuer, Discovery: site, KeySet: keys},
+		Now: explainThen, Token: explainToken(t, nil), Issuer: &IssuerDocuments{Issuer: c.Issuer, Discovery: site, KeySet: keys},
 		Account: &Account{
 			Config: c, Source: "files: account", Managed: map[string]Document{},
 			Providers: []Provider{{ARN: c.ProviderARN(), URL: c.ProviderID(), ClientIDs: []string{c.Audience}}},
@@ -44,19 +44,19 @@ func reference(t testing.TB) ExplainInput {
 	}
 }
 
-func goldenToken(t testing.TB, change map[string]any) string {
+func explainToken(t testing.TB, change map[string]any) string {
 	t.Helper()
-	at := goldenNow.Unix()
+	at := explainThen.Unix()
 	claims := map[string]any{
 		"iss": testConfig().Issuer, "sub": "agentkeys:agent:" + walletA, "aud": DefaultAudience, "iat": at, "nbf": at, "exp": at + 300,
 		tagsClaim: map[string]any{"principal_tags": map[string]any{DefaultTagKey: []string{walletA}}, "transitive_tag_keys": []string{DefaultTagKey}},
 	}
-	changeMembers(claims, change)
+	changeClaims(claims, change)
 	text, err := json.Marshal(claims)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return signRaw(t, text, nil)
+	return signToken(t, text, nil)
 }
 
 // dropAction takes an action out of the trust policy's first statement.
@@ -72,14 +72,14 @@ func TestExplainTexts(t *testing.T) {
 		},
 		"no-tagsession": func(in *ExplainInput) { in.dropAction(actionTag) },
 		"slash-and-expired": func(in *ExplainInput) {
-			in.Token = goldenToken(t, map[string]any{"iss": in.Account.Config.Issuer + "/", "exp": goldenNow.Unix() - 3600})
+			in.Token = explainToken(t, map[string]any{"iss": in.Account.Config.Issuer + "/", "exp": explainThen.Unix() - 3600})
 		},
 		"string-tag-behind-audience": func(in *ExplainInput) {
-			in.Token = goldenToken(t, map[string]any{"aud": "someone-else", tagsClaim: map[string]any{"principal_tags": map[string]any{DefaultTagKey: walletA}}})
+			in.Token = explainToken(t, map[string]any{"aud": "someone-else", tagsClaim: map[string]any{"principal_tags": map[string]any{DefaultTagKey: walletA}}})
 			in.dropAction(actionTag)
 		},
 		"misspelt-namespace": func(in *ExplainInput) {
-			in.Token = goldenToken(t, map[string]any{tagsClaim: nil, "http://aws.amazon.com/tags": map[string]any{"principal_tags": map[string]any{DefaultTagKey: []string{walletA}}}})
+			in.Token = explainToken(t, map[string]any{tagsClaim: nil, "http://aws.amazon.com/tags": map[string]any{"principal_tags": map[string]any{DefaultTagKey: []string{walletA}}}})
 		},
 		"stranger-at-s3": func(in *ExplainInput) {
 			in.Requests = []S3Request{{Action: "s3:GetObject", Resource: "arn:aws:s3:::agentkeys-data/bots/" + walletB + "/x"}}
@@ -89,19 +89,19 @@ func TestExplainTexts(t *testing.T) {
 			in.Error = "An error occurred (AccessDenied) when calling the AssumeRoleWithWebIdentity operation: Not authorized to perform sts:TagSession"
 		},
 		"error-of-stale-keys": func(in *ExplainInput) {
-			in.Error = "An error occurred (InvalidIdentityToken) when calling the AssumeRoleWithWebIdentity operation: Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity documentation for requirements"
+			in.Error = "An error occurred (InvalidIdentityToken) when calling the AssumeRoleWithWebIdentity operation: Couldn't retrieve verification key from your identity provider,  please explainReference AssumeRoleWithWebIdentity documentation for requirements"
 		},
 		"documents-alone": func(in *ExplainInput) { in.Token, in.Issuer = "", nil; in.dropAction(actionTag) },
 	} {
-		in := reference(t)
+		in := explainReference(t)
 		breakIt(&in)
-		golden(t, "explain-"+name+".txt", []byte(explainText0(Explain(in))))
+		golden(t, "explain-"+name+".txt", []byte(explainedText(Explain(in))))
 	}
 }
 
 // TestExplainSaysTheLine holds the sentence of the issue.
 func TestExplainSaysTheLine(t *testing.T) {
-	in := reference(t)
+	in := explainReference(t)
 	in.dropAction(actionTag)
 	s := Explain(in).First()
 	if s == nil || s.Name != "trust-tag" {
@@ -115,7 +115,7 @@ func TestExplainSaysTheLine(t *testing.T) {
 	}
 }
 
-var errUnread = errors.New("trust: no JSON")
+var errExplainUnread = errors.New("trust: no JSON")
 
 // TestExplainWithoutKnowing holds that what is not known is never called ok.
 func TestExplainWithoutKnowing(t *testing.T) {
@@ -127,7 +127,7 @@ func TestExplainWithoutKnowing(t *testing.T) {
 		"another's keys":   {func(in *ExplainInput) { in.Issuer.Issuer = "https://other.example.com" }, "signature"},
 		"no providers":     {func(in *ExplainInput) { in.Account.Providers = nil }, "provider"},
 		"no documents":     {func(in *ExplainInput) { in.Config, in.Account = in.Account.Config, nil }, "role"},
-		"trust unread":     {func(in *ExplainInput) { in.Account.Roles[0].Trust = Document{Name: "trust", Err: errUnread} }, "trust-assume"},
+		"trust unread":     {func(in *ExplainInput) { in.Account.Roles[0].Trust = Document{Name: "trust", Err: errExplainUnread} }, "trust-assume"},
 		"long session":     {func(in *ExplainInput) { in.Duration = 7200 }, "duration"},
 		"AWS's policy":     {func(in *ExplainInput) { in.PolicyARNs = []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"} }, "session-policy"},
 		"no token":         {func(in *ExplainInput) { in.Token = "" }, "token"},
@@ -138,7 +138,7 @@ func TestExplainWithoutKnowing(t *testing.T) {
 			in.Account.Roles[0].Trust.Policy.Statements = append(in.Account.Roles[0].Trust.Policy.Statements, s)
 		}, "trust-tag"},
 	} {
-		in := reference(t)
+		in := explainReference(t)
 		test.change(&in)
 		x := Explain(in)
 		s := x.step(test.unknown)
@@ -156,14 +156,14 @@ func (in *ExplainInput) require(operator, key, value string) {
 // What the sender tells is known.
 func TestExplainTakesTheSendersWord(t *testing.T) {
 	for value, want := range map[string]ExplainVerdict{"192.0.2.7": GivesCredentials, "198.51.100.7": RefusesCall} {
-		in := reference(t)
+		in := explainReference(t)
 		in.require("IpAddress", "aws:SourceIp", "192.0.2.0/24")
 		in.Context = map[string]string{"aws:sourceip": value}
 		if x := Explain(in); x.Verdict != want {
-			t.Errorf("%s: want %s, got %s\n%s", value, want, x.Verdict, explainText0(x))
+			t.Errorf("%s: want %s, got %s\n%s", value, want, x.Verdict, explainedText(x))
 		}
 	}
-	in := reference(t)
+	in := explainReference(t)
 	in.Duration, in.MaxSession = 7200, 7200
 	if x := Explain(in); x.Verdict != GivesCredentials {
 		t.Errorf("a duration that is known to be allowed: %s", x.Verdict)
@@ -172,11 +172,21 @@ func TestExplainTakesTheSendersWord(t *testing.T) {
 
 // A control policy that denies is found as well.
 func TestExplainSeesControlPolicies(t *testing.T) {
-	in := reference(t)
+	in := explainReference(t)
 	deny := document(policy.Statement{Sid: "NoTags", Effect: policy.Deny, Principal: &policy.Principals{Any: true}, Action: []string{"sts:TagSession"}, Resource: []string{"*"}})
 	in.Account.Organization.Resource = []Level{{Target: "root", Policies: []Document{{Name: "resource control policy NoTags at root", Policy: deny}}}}
 	s := Explain(in).First()
 	if s == nil || s.Name != "trust-tag" || s.At == nil || s.At.Sid != "NoTags" || !strings.Contains(s.Why, "resource control policy NoTags") {
 		t.Errorf("got %+v", s)
+	}
+}
+
+// A command in a fix can be pasted, whatever the token has in the places it fills.
+func TestFixesAreSafeToPaste(t *testing.T) {
+	in := explainReference(t)
+	in.Account.Providers = []Provider{}
+	in.Token = explainToken(t, map[string]any{"iss": "https://x/$(touch y); '`z`"})
+	if fix := Explain(in).First().Fix; !strings.Contains(fix, `--url 'https://x/$(touch y); '\''`+"`z`' ") {
+		t.Errorf("got %s", fix)
 	}
 }

@@ -23,7 +23,7 @@ func (e *explainer) checkDiscovery() Step {
 		}
 		return Step{}
 	}
-	s := passed("discovery", "the issuer's discovery document can be had", "").compared(discoveryURL(e.Issuer.Issuer), "")
+	s := stepPassed("discovery", "the issuer's discovery document can be had", "").compared(discoveryURL(e.Issuer.Issuer), "")
 	const fix = "Make the document public at that URL over https, answered within 5 seconds and without a redirect."
 	if p := e.Issuer.DiscoveryProblem; p != "" {
 		return s.fails(p+" (as seen from this machine)", noKeyTold(), fix)
@@ -51,7 +51,7 @@ func (e *explainer) keySet() (ks *issuerKeySet, problem string) {
 
 // checkKey finds the key that the token names in the issuer's set.
 func (e *explainer) checkKey() Step {
-	s := passed("key", "the issuer publishes the key that the token names", "")
+	s := stepPassed("key", "the issuer publishes the key that the token names", "")
 	if e.token == nil {
 		return e.noToken(s)
 	}
@@ -103,7 +103,7 @@ func (e *explainer) keysKnown() (known bool, problem string) {
 
 // checkSignature verifies with the key that was found.
 func (e *explainer) checkSignature() Step {
-	s := passed("signature", "the signature verifies with that key", "")
+	s := stepPassed("signature", "the signature verifies with that key", "")
 	if e.token == nil {
 		return e.noToken(s)
 	}

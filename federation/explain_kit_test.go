@@ -47,9 +47,9 @@ var explainRSA = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-// oracle is a local AWS with an issuer whose documents can be changed, and the
+// stsOracle is a local AWS with an issuer whose documents can be changed, and the
 // account as files would have it.
-type oracle struct {
+type stsOracle struct {
 	t         testing.TB
 	config    Config
 	url       string
@@ -62,9 +62,9 @@ type oracle struct {
 	keys      any
 }
 
-func newOracle(t testing.TB) *oracle {
+func newSTSOracle(t testing.TB) *stsOracle {
 	t.Helper()
-	o := &oracle{t: t}
+	o := &stsOracle{t: t}
 	site := httptest.NewServer(http.HandlerFunc(o.serveIssuer))
 	t.Cleanup(site.Close)
 	o.issuerURL = site.URL
@@ -100,7 +100,7 @@ func newOracle(t testing.TB) *oracle {
 }
 
 // jwk is the EC key's public JWK, changed as told; a nil value removes a member.
-func (o *oracle) jwk(kid string, change map[string]any) map[string]any {
+func (o *stsOracle) jwk(kid string, change map[string]any) map[string]any {
 	text, err := json.Marshal(jose.JSONWebKey{Key: explainEC().Public(), KeyID: kid, Use: "sig"})
 	if err != nil {
 		o.t.Fatal(err)
@@ -109,16 +109,16 @@ func (o *oracle) jwk(kid string, change map[string]any) map[string]any {
 	if err := json.Unmarshal(text, &m); err != nil {
 		o.t.Fatal(err)
 	}
-	changeMembers(m, change)
+	changeClaims(m, change)
 	return m
 }
 
-func changeMembers(m, change map[string]any) {
+func changeClaims(m, change map[string]any) {
 	maps.Copy(m, change)
 	maps.DeleteFunc(m, func(_ string, v any) bool { return v == nil })
 }
 
-func (o *oracle) serveIssuer(w http.ResponseWriter, r *http.Request) {
+func (o *stsOracle) serveIssuer(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var v any
@@ -139,12 +139,12 @@ func (o *oracle) serveIssuer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (o *oracle) fetch() { o.published = FetchIssuer(o.t.Context(), nil, o.issuerURL) }
+func (o *stsOracle) fetch() { o.published = FetchIssuer(o.t.Context(), nil, o.issuerURL) }
 
 // nullClaim stands for a JSON null in a change of claims, where nil takes away.
 var nullClaim = json.RawMessage("null")
 
-func (o *oracle) claims(change map[string]any) map[string]any {
+func (o *stsOracle) claims(change map[string]any) map[string]any {
 	c := map[string]any{
 		"iss": o.issuerURL, "sub": "agentkeys:agent:" + walletA, "aud": DefaultAudience,
 		"iat": explainNow.Unix(), "nbf": explainNow.Unix(), "exp": explainNow.Unix() + 300, "jti": "j",
@@ -153,36 +153,36 @@ func (o *oracle) claims(change map[string]any) map[string]any {
 			"principal_tags": map[string]any{DefaultTagKey: []string{walletA}}, "transitive_tag_keys": []string{DefaultTagKey},
 		},
 	}
-	changeMembers(c, change)
+	changeClaims(c, change)
 	return c
 }
 
 // token signs claims with the EC key; a header member of nil is taken away.
-func (o *oracle) token(change, header map[string]any) string {
+func (o *stsOracle) token(change, header map[string]any) string {
 	o.t.Helper()
 	text, err := json.Marshal(o.claims(change))
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	return signRaw(o.t, text, header)
+	return signToken(o.t, text, header)
 }
 
-// signRaw signs by hand, since the library refuses the headers that are wanted here.
-func signRaw(t testing.TB, payload []byte, header map[string]any) string {
+// signToken signs by hand, since the library refuses the headers that are wanted here.
+func signToken(t testing.TB, payload []byte, header map[string]any) string {
 	t.Helper()
 	h := map[string]any{"alg": "ES256", "typ": "JWT", "kid": "ec"}
-	changeMembers(h, header)
+	changeClaims(h, header)
 	head, err := json.Marshal(h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed := b64(head) + "." + b64(payload)
-	return signed + "." + b64(signES256(t, signed))
+	signed := tokenB64(head) + "." + tokenB64(payload)
+	return signed + "." + tokenB64(signES256(t, signed))
 }
 
-const trustBoth = `"sts:AssumeRoleWithWebIdentity","sts:TagSession"`
+const explainBoth = `"sts:AssumeRoleWithWebIdentity","sts:TagSession"`
 
-func trustOf(actions, condition string) string {
+func explainTrust(actions, condition string) string {
 	if condition != "" {
 		condition = `,"Condition":` + condition
 	}
@@ -190,7 +190,7 @@ func trustOf(actions, condition string) string {
 }
 
 // install puts the documents of a case in force and gives them as an Account.
-func (o *oracle) install(trust, provider string, clientIDs []string) *Account {
+func (o *stsOracle) install(trust, provider string, clientIDs []string) *Account {
 	o.t.Helper()
 	ctx := o.t.Context()
 	trust = strings.NewReplacer("%A", o.config.ProviderARN(), "%P", o.config.ProviderID()).Replace(trust)
@@ -227,7 +227,7 @@ func (o *oracle) install(trust, provider string, clientIDs []string) *Account {
 	return a
 }
 
-func (o *oracle) role(trust string) {
+func (o *stsOracle) role(trust string) {
 	o.t.Helper()
 	_, err := o.iam.UpdateAssumeRolePolicy(o.t.Context(), &iam.UpdateAssumeRolePolicyInput{RoleName: &o.config.Role, PolicyDocument: &trust})
 	if hasCode(err, "NoSuchEntity") {
@@ -239,13 +239,13 @@ func (o *oracle) role(trust string) {
 }
 
 // answer is what STS said.
-type oracleAnswer struct {
+type stsAnswer struct {
 	status        int
 	code, message string
 }
 
 // ask sends a call to the local STS over HTTP.
-func (o *oracle) ask(t testing.TB, token string, call url.Values) oracleAnswer {
+func (o *stsOracle) ask(t testing.TB, token string, call url.Values) stsAnswer {
 	t.Helper()
 	form := url.Values{
 		"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "RoleArn": {o.config.RoleARN()},
@@ -268,11 +268,11 @@ func (o *oracle) ask(t testing.TB, token string, call url.Values) oracleAnswer {
 	if err := xml.Unmarshal(body, &e); err != nil {
 		t.Fatalf("%v in %s", err, body)
 	}
-	return oracleAnswer{resp.StatusCode, e.Code, e.Message}
+	return stsAnswer{resp.StatusCode, e.Code, e.Message}
 }
 
 // explain asks Explain about the same call.
-func (o *oracle) explain(a *Account, token string, call url.Values) *Explanation {
+func (o *stsOracle) explain(a *Account, token string, call url.Values) *Explanation {
 	in := ExplainInput{Account: a, Token: token, Now: explainNow, SessionName: "agent",
 		Issuer: o.published}
 	for name, values := range call {
@@ -293,18 +293,18 @@ func (o *oracle) explain(a *Account, token string, call url.Values) *Explanation
 }
 
 // hold holds what Explain says against what STS said.
-func (o *oracle) hold(t testing.TB, a *Account, token string, call url.Values) {
+func (o *stsOracle) hold(t testing.TB, a *Account, token string, call url.Values) {
 	t.Helper()
 	told, x := o.ask(t, token, call), o.explain(a, token, call)
-	if p := disagreement(told, x); p != "" {
-		t.Errorf("%s\nSTS: %+v\n%s", p, told, explainText0(x))
+	if p := stsDisagreement(told, x); p != "" {
+		t.Errorf("%s\nSTS: %+v\n%s", p, told, explainedText(x))
 	}
 }
 
-// echoed is a value that a refusal repeats, each in its own length.
-var echoed = regexp.MustCompile(`Value '[^']*'`)
+// echoedValue is a value that a refusal repeats, each in its own length.
+var echoedValue = regexp.MustCompile(`Value '[^']*'`)
 
-func disagreement(told oracleAnswer, x *Explanation) string {
+func stsDisagreement(told stsAnswer, x *Explanation) string {
 	first := x.First()
 	switch {
 	case x.Verdict == CannotTell:
@@ -317,7 +317,7 @@ func disagreement(told oracleAnswer, x *Explanation) string {
 		return "STS refuses and Explain passes"
 	case first.Told.Status != told.status || first.Told.Code != told.code:
 		return "Explain says " + first.Told.Code + " at " + first.Name
-	case echoed.ReplaceAllString(first.Told.Message, "…") != echoed.ReplaceAllString(told.message, "…"):
+	case echoedValue.ReplaceAllString(first.Told.Message, "…") != echoedValue.ReplaceAllString(told.message, "…"):
 		return "Explain says " + strconv.Quote(first.Told.Message) + " at " + first.Name
 	case first.Fix == "" || first.Why == "":
 		return "no reason or no fix at " + first.Name
@@ -325,7 +325,7 @@ func disagreement(told oracleAnswer, x *Explanation) string {
 	return ""
 }
 
-func explainText0(x *Explanation) string {
+func explainedText(x *Explanation) string {
 	var b strings.Builder
 	_ = x.WriteText(&b, false)
 	return b.String()

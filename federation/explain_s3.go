@@ -19,7 +19,7 @@ func (e *explainer) requests() {
 }
 
 func (e *explainer) request(r S3Request) Step {
-	s := passed(r.Action+" "+r.Resource, "the session may do "+r.Action+" on "+r.Resource, "")
+	s := stepPassed(r.Action+" "+r.Resource, "the session may do "+r.Action+" on "+r.Resource, "")
 	switch {
 	case e.token == nil:
 		return s.unknown("which tags the session has is not known without its token", "")
@@ -42,8 +42,8 @@ func (e *explainer) request(r S3Request) Step {
 	case err != nil:
 		return s.unknown(oneLine(err.Error()), "")
 	case strict.Allowed:
-		s.At = decidedBy(strict)
-		s.Why = fmt.Sprintf("%s, statement %s, allows it", strict.Policy, numbered(strict))
+		s.At = explainDecidedBy(strict)
+		s.Why = fmt.Sprintf("%s, statement %s, allows it", strict.Policy, statementNumber(strict))
 		return s
 	case generous.Allowed:
 		return s.unknown("it hangs on what only the request's sender knows, such as an address or a header", "Tell it with --context KEY=VALUE.")
@@ -109,13 +109,13 @@ func (p s3Policies) decide(r *policy.Request, unknown func(string) bool, generou
 		out := []*policy.Policy{}
 		for _, d := range list {
 			if d.Err == nil {
-				more, less := readings(d.Policy, unknown)
+				more, less := senderReadings(d.Policy, unknown)
 				d.Policy = less
 				if generous {
 					d.Policy = more
 				}
 			}
-			one, err := d.compile()
+			one, err := explainCompile(d)
 			if err != nil && failed == nil {
 				failed = err
 			}
@@ -158,7 +158,7 @@ func (e *explainer) sessionTags() []tokenTag {
 
 // sessionRequest is a request of the session that STS would give.
 func (e *explainer) sessionRequest(r S3Request) *policy.Request {
-	account := accountIn(e.RoleARN)
+	account := accountOfARN(e.RoleARN)
 	name := e.role.Name
 	p := policy.Principal{
 		Kind: policy.RoleSession, Account: account, Issuer: e.RoleARN, ID: e.role.ID, SessionID: e.role.ID + ":" + e.SessionName,
@@ -226,10 +226,10 @@ func (e *explainer) s3Refuses(s Step, r S3Request, req *policy.Request, p s3Poli
 		}
 	}
 	if d.Explicit {
-		s.At = decidedBy(d)
-		return s.fails(fmt.Sprintf("%s, statement %s, denies it", d.Policy, numbered(d)), told, e.s3Fix(r))
+		s.At = explainDecidedBy(d)
+		return s.fails(fmt.Sprintf("%s, statement %s, denies it", d.Policy, statementNumber(d)), told, e.s3Fix(r))
 	}
-	near := nearest(req, p, d.Layer, senderOnly(r.Context))
+	near := nearestAllow(req, p, d.Layer, senderOnly(r.Context))
 	why := "no policy has an Allow"
 	if near != nil {
 		s.At = near.at()
@@ -242,9 +242,9 @@ func (e *explainer) s3Refuses(s Step, r S3Request, req *policy.Request, p s3Poli
 	return s.fails(why, told, e.s3Fix(r))
 }
 
-// nearest is the Allow that comes nearest to the request, in the layer that refused;
+// nearestAllow is the Allow that comes nearest to the request, in the layer that refused;
 // where nothing allows, the bucket's policy counts with the role's own.
-func nearest(req *policy.Request, p s3Policies, refusedBy policy.Layer, unknown func(string) bool) *diagnosis {
+func nearestAllow(req *policy.Request, p s3Policies, refusedBy policy.Layer, unknown func(string) bool) *diagnosis {
 	lists := map[policy.Layer][]Document{policy.IdentityLayer: p.identity, policy.BoundaryLayer: p.boundary, policy.SessionLayer: p.session}
 	var best *diagnosis
 	consider := func(docs []Document, as layerOf) {
@@ -279,7 +279,7 @@ func (e *explainer) s3Fix(r S3Request) string {
 	own := e.Config.TenantPrefix(tag)
 	switch {
 	case tag == "" && e.tagFix != "":
-		return "Mend the token: " + e.tagWhy + ". " + e.tagFix
+		return "Mend the token: " + e.tagWhy + "; " + e.tagFix + "."
 	case tag == "":
 		return "Mint the tenant's tag: a session without it reaches no prefix."
 	case strings.HasPrefix(strings.ToLower(object), strings.ToLower(own)) && !strings.HasPrefix(object, own):

@@ -15,8 +15,8 @@ import (
 	"agentkeys/policy"
 )
 
-// session makes a session at the local STS and gives a client of it.
-func (a *account) session(t testing.TB, token, sessionPolicy string) *s3.Client {
+// explainSession makes a session at the local STS and gives a client of it.
+func (a *account) explainSession(t testing.TB, token, sessionPolicy string) *s3.Client {
 	t.Helper()
 	in := &sts.AssumeRoleWithWebIdentityInput{RoleArn: aws.String(a.config.RoleARN()), RoleSessionName: aws.String("agent"), WebIdentityToken: &token}
 	if sessionPolicy != "" {
@@ -31,8 +31,8 @@ func (a *account) session(t testing.TB, token, sessionPolicy string) *s3.Client 
 	return s3.New(s3.Options{Region: a.config.Region, BaseEndpoint: &a.url, Credentials: key, UsePathStyle: true})
 }
 
-// s3Calls are requests that the local S3 answers, each with what Explain is asked.
-func s3Calls(c Config) map[string]struct {
+// explainS3Calls are requests that the local S3 answers, each with what Explain is asked.
+func explainS3Calls(c Config) map[string]struct {
 	request S3Request
 	do      func(context.Context, *s3.Client) error
 } {
@@ -107,9 +107,9 @@ func TestExplainAgreesWithS3(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			in := ExplainInput{Account: a.inFiles(t, d, inline), Now: time.Now(), SessionName: "agent", Issuer: FetchIssuer(t.Context(), nil, a.issuer.url)}
+			in := ExplainInput{Account: a.explainFiles(t, d, inline), Now: time.Now(), SessionName: "agent", Issuer: FetchIssuer(t.Context(), nil, a.issuer.url)}
 			if test.roleTag != "" {
-				a.tagRole(t, test.roleTag)
+				a.explainTagRole(t, test.roleTag)
 				in.Account.Roles[0].Tags = map[string]string{a.config.TagKey: test.roleTag}
 			}
 			if test.session != nil {
@@ -119,16 +119,16 @@ func TestExplainAgreesWithS3(t *testing.T) {
 			if in.Token, err = a.issuer.minter(t, walletA, test.edits...)(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			client := a.session(t, in.Token, in.SessionPolicy)
-			for what, call := range s3Calls(a.config) {
+			client := a.explainSession(t, in.Token, in.SessionPolicy)
+			for what, call := range explainS3Calls(a.config) {
 				in.Requests = []S3Request{call.request}
 				x := Explain(in)
 				s, told := x.Requests[0], read(call.do(t.Context(), client))
 				switch {
 				case x.Verdict != GivesCredentials:
-					t.Fatalf("no session:\n%s", explainText0(x))
+					t.Fatalf("no session:\n%s", explainedText(x))
 				case (s.Outcome == StepOK) != (told.answer == Allowed):
-					t.Errorf("%s: S3 says %+v\n%s", what, told, explainText0(x))
+					t.Errorf("%s: S3 says %+v\n%s", what, told, explainedText(x))
 				case s.Told != nil && (s.Told.Code != told.code || s.Told.Message != told.message || s.Told.Status != told.status):
 					t.Errorf("%s: want %q, got %+v", what, told.message, s.Told)
 				case s.Outcome == StepFails && (s.Fix == "" || s.Why == ""):
@@ -139,8 +139,8 @@ func TestExplainAgreesWithS3(t *testing.T) {
 	}
 }
 
-// inFiles is the account as it was set up.
-func (a *account) inFiles(t testing.TB, d Documents, inline map[string]*policy.Document) *Account {
+// explainFiles is the account as it was set up.
+func (a *account) explainFiles(t testing.TB, d Documents, inline map[string]*policy.Document) *Account {
 	t.Helper()
 	c := a.config
 	role, err := a.aws.IAM.GetRole(t.Context(), &iam.GetRoleInput{RoleName: &c.Role})
@@ -157,7 +157,7 @@ func (a *account) inFiles(t testing.TB, d Documents, inline map[string]*policy.D
 	}
 }
 
-func (a *account) tagRole(t testing.TB, tag string) {
+func (a *account) explainTagRole(t testing.TB, tag string) {
 	t.Helper()
 	_, err := a.aws.IAM.TagRole(t.Context(), &iam.TagRoleInput{RoleName: &a.config.Role, Tags: []iamtypes.Tag{{Key: &a.config.TagKey, Value: &tag}}})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 // checkTags reads the session tags. A token from which AWS reads none is taken all
 // the same, and makes an untagged session.
 func (e *explainer) checkTags() Step {
-	s := passed("tags", "the tags claim has AWS's shape", "")
+	s := stepPassed("tags", "the tags claim has AWS's shape", "")
 	if e.token == nil {
 		return e.noToken(s)
 	}
@@ -20,8 +20,7 @@ func (e *explainer) checkTags() Step {
 	tags := readTags(e.token.Claims)
 	if tags.Problem != "" {
 		e.guessTags()
-		s.Fix = fmt.Sprintf("Mint %q as %s.", tagsClaim, tagShape(key))
-		return s.fails(tags.Problem, toldOfTags(tags), s.Fix)
+		return s.fails(tags.Problem, toldOfTags(tags), fmt.Sprintf("Mint %q as %s.", tagsClaim, tagShape(key)))
 	}
 	e.id.tags, e.id.transitive = tags.Tags, tags.Transitive
 	s.Got = "no session tag"
@@ -32,7 +31,7 @@ func (e *explainer) checkTags() Step {
 	switch {
 	case !has:
 		why := noTag(e.token.Claims, tags, key)
-		e.tagWhy, e.tagFix = why, fmt.Sprintf("Mint %q as %s.", tagsClaim, tagShape(key))
+		e.tagWhy, e.tagFix = why, fmt.Sprintf("mint %q as %s", tagsClaim, tagShape(key))
 		return s.note("AWS takes the token and makes a session without the tag %s: %s", key, why)
 	case value == "":
 		s = s.note("the tag is empty, which is a tag all the same: Null \"false\" lets it pass")
@@ -103,7 +102,7 @@ func (e *explainer) checkSourceIdentity() Step {
 	if !present {
 		return Step{}
 	}
-	s := passed("source-identity", "the source identity has AWS's shape", "").compared("a string of 2 to 64 of A-Z a-z 0-9 _ + = , . @ -", clip(string(raw), 80))
+	s := stepPassed("source-identity", "the source identity has AWS's shape", "").compared("a string of 2 to 64 of A-Z a-z 0-9 _ + = , . @ -", clip(string(raw), 80))
 	source, ok := jsonText(raw)
 	if !ok || !sourceIdentityForm.MatchString(source) {
 		e.id.source = "source"
@@ -123,7 +122,7 @@ func (e *explainer) checkRolesClaim() Step {
 	if !present {
 		return Step{}
 	}
-	s := passed("roles-claim", "the token is for this role", "").compared(e.RoleARN, clip(string(raw), 400))
+	s := stepPassed("roles-claim", "the token is for this role", "").compared(e.RoleARN, clip(string(raw), 400))
 	roles, ok := jsonTexts(raw)
 	if one, isText := jsonText(raw); isText {
 		roles, ok = strings.Split(one, ";"), true

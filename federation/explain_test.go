@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+func tokenB64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 func signES256(t testing.TB, text string) []byte {
 	t.Helper()
@@ -27,8 +27,8 @@ func signES256(t testing.TB, text string) []byte {
 	return out
 }
 
-// tokenChanges are the tokens of the table, each with what is changed of a good one.
-func tokenChanges(o *oracle) map[string]map[string]any {
+// explainTokens are the tokens of the table, each with what is changed of a good one.
+func explainTokens(o *stsOracle) map[string]map[string]any {
 	now := explainNow.Unix()
 	tags := func(v any) map[string]any { return map[string]any{tagsClaim: v} }
 	principal := func(v any) map[string]any { return tags(map[string]any{"principal_tags": v}) }
@@ -75,7 +75,7 @@ func tokenChanges(o *oracle) map[string]map[string]any {
 		"principal_tags an array": principal([]any{}), "tag with a star": principal(map[string]any{DefaultTagKey: []string{"a*"}}),
 		"tag too long": principal(map[string]any{DefaultTagKey: []string{strings.Repeat("a", 257)}}), "tag key empty": principal(map[string]any{"": []string{"a"}}),
 		"tag key too long": principal(map[string]any{strings.Repeat("k", 129): []string{"a"}}), "tag key reserved": principal(map[string]any{"AWS:x": []string{"a"}}),
-		"tag value reserved": principal(map[string]any{"k": []string{"aws:x"}}), "tag twice by case": principal(map[string]any{"k": []string{"a"}, "K": []string{"b"}}),
+		"tag value reserved": principal(map[string]any{"k": []string{"aws:x"}}), "tag audienceTwice by case": principal(map[string]any{"k": []string{"a"}, "K": []string{"b"}}),
 		"51 tags": principal(many), "transitive text": tags(map[string]any{"transitive_tag_keys": "k"}),
 		"transitive without tag": tags(map[string]any{"transitive_tag_keys": []string{"k"}}),
 		"nested and flattened":   {flatTagPrefix + "k": "v"}, "namespace over http": flat(map[string]any{"http://aws.amazon.com/tags": map[string]any{"principal_tags": map[string]any{}}}),
@@ -90,55 +90,55 @@ func tokenChanges(o *oracle) map[string]map[string]any {
 	}
 }
 
-// trusts are the trust policies of the table.
-var trusts = map[string]string{
-	"open":                  trustOf(trustBoth, ""),
-	"assume alone":          trustOf(`"sts:AssumeRoleWithWebIdentity"`, ""),
-	"tag alone":             trustOf(`"sts:TagSession"`, ""),
-	"every sts action":      trustOf(`"sts:*"`, ""),
+// explainTrusts are the trust policies of the table.
+var explainTrusts = map[string]string{
+	"open":                  explainTrust(explainBoth, ""),
+	"assume alone":          explainTrust(`"sts:AssumeRoleWithWebIdentity"`, ""),
+	"tag alone":             explainTrust(`"sts:TagSession"`, ""),
+	"every sts action":      explainTrust(`"sts:*"`, ""),
 	"NotAction":             `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Federated":"%A"},"NotAction":["sts:TagSession"]}]}`,
-	"source identity":       trustOf(trustBoth+`,"sts:SetSourceIdentity"`, `{"Null":{"aws:RequestTag/agentkeys_user_wallet":"false"}}`),
-	"source identity apart": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Federated":"%A"},"Action":[` + trustBoth + `]},{"Effect":"Allow","Principal":{"Federated":"%A"},"Action":"sts:SetSourceIdentity"}]}`,
-	"plain":                 trustOf(trustBoth, `{"StringEquals":{"%P:aud":"sts.amazonaws.com"},"StringLike":{"%P:sub":"agentkeys:agent:*"},"Null":{"aws:RequestTag/agentkeys_user_wallet":"false"}}`),
+	"source identity":       explainTrust(explainBoth+`,"sts:SetSourceIdentity"`, `{"Null":{"aws:RequestTag/agentkeys_user_wallet":"false"}}`),
+	"source identity apart": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Federated":"%A"},"Action":[` + explainBoth + `]},{"Effect":"Allow","Principal":{"Federated":"%A"},"Action":"sts:SetSourceIdentity"}]}`,
+	"plain":                 explainTrust(explainBoth, `{"StringEquals":{"%P:aud":"sts.amazonaws.com"},"StringLike":{"%P:sub":"agentkeys:agent:*"},"Null":{"aws:RequestTag/agentkeys_user_wallet":"false"}}`),
 	"hardened":              "", // rendered
-	"negated tag":           trustOf(trustBoth, `{"StringNotEquals":{"aws:RequestTag/agentkeys_user_wallet":""}}`),
-	"inverted tag":          trustOf(trustBoth, `{"Null":{"aws:RequestTag/agentkeys_user_wallet":"true"}}`),
-	"another audience":      trustOf(trustBoth, `{"StringEquals":{"%P:aud":"other"}}`),
-	"audience with scheme":  trustOf(trustBoth, `{"StringEquals":{"http://%P:aud":"sts.amazonaws.com"}}`),
-	"another provider":      strings.ReplaceAll(trustOf(trustBoth, ""), "%A", "arn:aws:iam::111122223333:oidc-provider/other.example.com"),
-	"AWS star":              `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":[` + trustBoth + `]}]}`,
-	"star":                  `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":[` + trustBoth + `]}]}`,
-	"PrincipalTag":          trustOf(trustBoth, `{"StringLike":{"aws:PrincipalTag/agentkeys_user_wallet":"0x*"}}`),
-	"session name":          trustOf(trustBoth, `{"StringEquals":{"sts:RoleSessionName":"agent"}}`),
-	"other session name":    trustOf(trustBoth, `{"StringEquals":{"sts:RoleSessionName":"other"}}`),
-	"tag keys":              trustOf(trustBoth, `{"ForAllValues:StringEquals":{"aws:TagKeys":["agentkeys_user_wallet"]}}`),
-	"transitive":            trustOf(trustBoth, `{"ForAnyValue:StringEquals":{"sts:TransitiveTagKeys":"agentkeys_user_wallet"}}`),
-	"two conditions fail":   trustOf(`"sts:AssumeRoleWithWebIdentity"`, `{"StringEquals":{"%P:aud":"other","%P:sub":"x"}}`),
-	"deny of a subject":     `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Federated":"%A"},"Action":[` + trustBoth + `]},{"Sid":"No","Effect":"Deny","Principal":{"Federated":"%A"},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringNotLike":{"%P:sub":"agentkeys:agent:*"}}}]}`,
-	"deny of tags":          `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Federated":"%A"},"Action":[` + trustBoth + `]},{"Effect":"Deny","Principal":"*","Action":"sts:TagSession"}]}`,
-	"authorised by issuer":  trustOf(trustBoth, `{"Bool":{"sts:RoleAuthorizedByIdp":"true"}}`),
-	"methods":               trustOf(trustBoth, `{"ForAnyValue:StringEquals":{"%P:amr":"hwk"}}`),
-	"original audience":     trustOf(trustBoth, `{"StringEquals":{"%P:oaud":"sts.amazonaws.com"}}`),
-	"email":                 trustOf(trustBoth, `{"StringLike":{"%P:email":"*@example.com"}}`),
-	"principal":             trustOf(trustBoth, `{"Null":{"aws:PrincipalArn":"true"},"StringEquals":{"aws:PrincipalType":"User","aws:userid":"%A","aws:PrincipalAccount":"111122223333"}}`),
+	"negated tag":           explainTrust(explainBoth, `{"StringNotEquals":{"aws:RequestTag/agentkeys_user_wallet":""}}`),
+	"inverted tag":          explainTrust(explainBoth, `{"Null":{"aws:RequestTag/agentkeys_user_wallet":"true"}}`),
+	"another audience":      explainTrust(explainBoth, `{"StringEquals":{"%P:aud":"other"}}`),
+	"audience with scheme":  explainTrust(explainBoth, `{"StringEquals":{"http://%P:aud":"sts.amazonaws.com"}}`),
+	"another provider":      strings.ReplaceAll(explainTrust(explainBoth, ""), "%A", "arn:aws:iam::111122223333:oidc-provider/other.example.com"),
+	"AWS star":              `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":[` + explainBoth + `]}]}`,
+	"star":                  `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":[` + explainBoth + `]}]}`,
+	"PrincipalTag":          explainTrust(explainBoth, `{"StringLike":{"aws:PrincipalTag/agentkeys_user_wallet":"0x*"}}`),
+	"session name":          explainTrust(explainBoth, `{"StringEquals":{"sts:RoleSessionName":"agent"}}`),
+	"other session name":    explainTrust(explainBoth, `{"StringEquals":{"sts:RoleSessionName":"other"}}`),
+	"tag keys":              explainTrust(explainBoth, `{"ForAllValues:StringEquals":{"aws:TagKeys":["agentkeys_user_wallet"]}}`),
+	"transitive":            explainTrust(explainBoth, `{"ForAnyValue:StringEquals":{"sts:TransitiveTagKeys":"agentkeys_user_wallet"}}`),
+	"two conditions fail":   explainTrust(`"sts:AssumeRoleWithWebIdentity"`, `{"StringEquals":{"%P:aud":"other","%P:sub":"x"}}`),
+	"deny of a subject":     `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Federated":"%A"},"Action":[` + explainBoth + `]},{"Sid":"No","Effect":"Deny","Principal":{"Federated":"%A"},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringNotLike":{"%P:sub":"agentkeys:agent:*"}}}]}`,
+	"deny of tags":          `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Federated":"%A"},"Action":[` + explainBoth + `]},{"Effect":"Deny","Principal":"*","Action":"sts:TagSession"}]}`,
+	"authorised by issuer":  explainTrust(explainBoth, `{"Bool":{"sts:RoleAuthorizedByIdp":"true"}}`),
+	"methods":               explainTrust(explainBoth, `{"ForAnyValue:StringEquals":{"%P:amr":"hwk"}}`),
+	"original audience":     explainTrust(explainBoth, `{"StringEquals":{"%P:oaud":"sts.amazonaws.com"}}`),
+	"email":                 explainTrust(explainBoth, `{"StringLike":{"%P:email":"*@example.com"}}`),
+	"principal":             explainTrust(explainBoth, `{"Null":{"aws:PrincipalArn":"true"},"StringEquals":{"aws:PrincipalType":"User","aws:userid":"%A","aws:PrincipalAccount":"111122223333"}}`),
 	"version of 2008":       `{"Statement":[{"Effect":"Allow","Principal":{"Federated":"%A"},"Action":["sts:AssumeRoleWithWebIdentity","sts:TagSession"]}]}`,
-	"after a date":          trustOf(trustBoth, `{"DateGreaterThan":{"aws:CurrentTime":"2027-01-01T00:00:00Z"}}`),
+	"after a date":          explainTrust(explainBoth, `{"DateGreaterThan":{"aws:CurrentTime":"2027-01-01T00:00:00Z"}}`),
 }
 
-func (o *oracle) hardened() string {
+func (o *stsOracle) hardened() string {
 	return marshal(o.t, render(o.t, o.config, Hardened).Trust)
 }
 
 // TestExplainAgreesWithSTS holds Explain against the local STS, over HTTP, for
 // every token under every trust policy.
 func TestExplainAgreesWithSTS(t *testing.T) {
-	o := newOracle(t)
+	o := newSTSOracle(t)
 	tokens := map[string]string{}
-	for name, change := range tokenChanges(o) {
+	for name, change := range explainTokens(o) {
 		tokens[name] = o.token(change, nil)
 	}
 	calls := 0
-	for name, trust := range trusts {
+	for name, trust := range explainTrusts {
 		if trust == "" {
 			trust = o.hardened()
 		}
@@ -158,7 +158,7 @@ func TestExplainAgreesWithSTS(t *testing.T) {
 // The same with the provider, its clients, the call and the text of the token
 // changed.
 func TestExplainAgreesOnCalls(t *testing.T) {
-	o := newOracle(t)
+	o := newSTSOracle(t)
 	calls := map[string]url.Values{
 		"plain": nil, "short role": {"RoleArn": {"short"}}, "no role": {"RoleArn": {"arn:aws:iam::111122223333:user/x"}},
 		"role of China": {"RoleArn": {"arn:aws-cn:iam::111122223333:role/x"}}, "role elsewhere": {"RoleArn": {"arn:aws:iam::999999999999:role/x"}},
@@ -179,9 +179,9 @@ func TestExplainAgreesOnCalls(t *testing.T) {
 		"crit":  o.token(nil, map[string]any{"crit": []string{"exp"}}), "none": o.token(nil, map[string]any{"alg": "none"}), "HS256": o.token(nil, map[string]any{"alg": "HS256"}),
 		"no alg": o.token(nil, map[string]any{"alg": nil}), "PS256": o.token(nil, map[string]any{"alg": "PS256"}), "kid a number": o.token(nil, map[string]any{"kid": 1}),
 		"kid unknown": o.token(nil, map[string]any{"kid": "gone"}), "kid of another": o.token(nil, map[string]any{"kid": "rsa"}), "no kid": o.token(nil, map[string]any{"kid": nil}),
-		"ES384 with P-256": o.token(nil, map[string]any{"alg": "ES384"}), "changed": flip(o.token(nil, nil)), "padded": strings.Replace(o.token(nil, nil), ".", "=.", 1),
-		"wrapped": o.token(nil, nil)[:40] + "\n" + o.token(nil, nil)[40:], "payload an array": signRaw(t, []byte("[]"), nil), "payload not UTF-8": signRaw(t, []byte("{\"a\":\"\xff\"}"), nil),
-		"members twice": signRaw(t, twice(t, o), nil),
+		"ES384 with P-256": o.token(nil, map[string]any{"alg": "ES384"}), "changed": flipToken(o.token(nil, nil)), "padded": strings.Replace(o.token(nil, nil), ".", "=.", 1),
+		"wrapped": o.token(nil, nil)[:40] + "\n" + o.token(nil, nil)[40:], "payload an array": signToken(t, []byte("[]"), nil), "payload not UTF-8": signToken(t, []byte("{\"a\":\"\xff\"}"), nil),
+		"members twice": signToken(t, audienceTwice(t, o), nil),
 	}
 	for name, setting := range map[string]struct {
 		provider string
@@ -190,7 +190,7 @@ func TestExplainAgreesOnCalls(t *testing.T) {
 		"registered": {}, "no provider": {provider: "-"}, "provider with a slash": {provider: o.issuerURL + "/"}, "another provider": {provider: "https://other.example.com"},
 		"other client": {clients: []string{"other"}}, "two clients": {clients: []string{"other", DefaultAudience}},
 	} {
-		a := o.install(trustOf(trustBoth, ""), setting.provider, setting.clients)
+		a := o.install(explainTrust(explainBoth, ""), setting.provider, setting.clients)
 		for call, values := range calls {
 			if name != "registered" && values != nil && call != "duration over the role's" {
 				continue
@@ -204,15 +204,15 @@ func TestExplainAgreesOnCalls(t *testing.T) {
 	}
 }
 
-// flip changes one letter in the middle of the payload's subject.
-func flip(token string) string {
+// flipToken changes one letter in the middle of the payload's subject.
+func flipToken(token string) string {
 	parts := strings.Split(token, ".")
 	text, _ := base64.RawURLEncoding.DecodeString(parts[1])
-	parts[1] = b64([]byte(strings.Replace(string(text), "0x1111", "0x1112", 1)))
+	parts[1] = tokenB64([]byte(strings.Replace(string(text), "0x1111", "0x1112", 1)))
 	return strings.Join(parts, ".")
 }
 
-func twice(t testing.TB, o *oracle) []byte {
+func audienceTwice(t testing.TB, o *stsOracle) []byte {
 	t.Helper()
 	text, err := json.Marshal(o.claims(map[string]any{"aud": "other"}))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,7 @@ const notAJWT = "The ID Token provided is not a valid JWT. (You may see this err
 
 // checkToken takes the token apart.
 func (e *explainer) checkToken() Step {
-	s := passed("token", "the token is a signed JWT", "")
+	s := stepPassed("token", "the token is a signed JWT", "")
 	e.assume()
 	if e.Token == "" {
 		return s.unknown("no token was given; what follows is for a token as the configuration has it", "")
@@ -25,7 +26,7 @@ func (e *explainer) checkToken() Step {
 	var err error
 	e.token, err = ReadToken(e.Token)
 	if err != nil {
-		return s.compared("header.payload.signature, each base64url", shape(e.Token)).
+		return s.compared("header.payload.signature, each base64url", shapeOfText(e.Token)).
 			fails(oneLine(err.Error()), invalidToken(notAJWT), "Send the token that the broker minted, whole and alone.")
 	}
 	alg := e.token.Alg()
@@ -53,14 +54,14 @@ func algorithmNames() string {
 	return strings.Join(names, ", ")
 }
 
-// shape describes text that is no token without showing it.
-func shape(text string) string {
+// shapeOfText describes text that is no token without showing it.
+func shapeOfText(text string) string {
 	return fmt.Sprintf("%d bytes in %d parts", len(text), strings.Count(strings.TrimSpace(text), ".")+1)
 }
 
 // checkProvider looks the issuer up in the role's account, byte for byte.
 func (e *explainer) checkProvider() Step {
-	s := passed("provider", "the token's issuer is a provider of the role's account", "")
+	s := stepPassed("provider", "the token's issuer is a provider of the role's account", "")
 	if e.token == nil {
 		return e.noToken(s)
 	}
@@ -79,7 +80,7 @@ func (e *explainer) checkProvider() Step {
 		return e.issuerAlone(s, iss)
 	}
 	told := invalidToken("No OpenIDConnect provider found in your account for %s", clip(iss, 512))
-	if owner := accountIn(e.RoleARN); owner != e.Config.Account {
+	if owner := accountOfARN(e.RoleARN); owner != e.Config.Account {
 		s.Want = "a provider in account " + owner
 		return s.fails(fmt.Sprintf("the role is in account %s, and the provider is looked up there, not in %s", owner, e.Config.Account), told,
 			"Assume a role of account "+e.Config.Account+", or register the provider in "+owner+".")
@@ -99,7 +100,7 @@ func (e *explainer) issuerAlone(s Step, iss string) Step {
 	s.Want = strconv.Quote(e.Config.Issuer)
 	why := "which providers the account has was not looked at"
 	if e.Config.Issuer != iss {
-		why += "; the configuration has another issuer: " + difference(e.Config.Issuer, iss)
+		why += "; the configuration has another issuer: " + urlDifference(e.Config.Issuer, iss)
 	}
 	return s.unknown(why, "Give the providers (oidc-providers.json).")
 }
@@ -113,7 +114,7 @@ func (e *explainer) noProvider(s Step, iss string, told *ToldError) Step {
 	if len(urls) == 0 {
 		s.Want = "a provider of that URL; the account has none"
 		return s.fails("the account has no OpenID Connect provider", told,
-			"Register it: aws iam create-open-id-connect-provider --url "+iss+" --client-id-list "+e.Config.Audience+".")
+			"Register it: aws iam create-open-id-connect-provider --url "+shellWord(iss)+" --client-id-list "+shellWord(e.Config.Audience)+".")
 	}
 	near := urls[0]
 	if slices.Contains(urls, e.Config.Issuer) {
@@ -131,7 +132,7 @@ func (e *explainer) noProvider(s Step, iss string, told *ToldError) Step {
 	}
 	// What comes after is tried as if the token were mended so.
 	e.id.issuer, e.provider = near, &e.Account.Providers[slices.Index(urls, near)]
-	return s.fails("no provider of the account has this URL, byte for byte; the nearest: "+difference(near, iss), told, fix)
+	return s.fails("no provider of the account has this URL, byte for byte; the nearest: "+urlDifference(near, iss), told, fix)
 }
 
 // providerURL is a provider's URL with its scheme, which AWS does not show: it is
@@ -175,8 +176,8 @@ func providerKeyOrAll(s string) string {
 	return s
 }
 
-// difference says in words where two URLs differ.
-func difference(want, got string) string {
+// urlDifference says in words where two URLs differ.
+func urlDifference(want, got string) string {
 	switch {
 	case got == "":
 		return fmt.Sprintf("it is empty, not %q", want)
@@ -206,11 +207,11 @@ func missingClaim(name string) *ToldError { return invalidToken("Missing a requi
 
 // checkClaims wants the claims that every token must have, and a readable subject.
 func (e *explainer) checkClaims() Step {
-	s := passed("claims", "the token has sub, aud, iat and exp", "")
+	s := stepPassed("claims", "the token has sub, aud, iat and exp", "")
 	if e.token == nil {
 		return e.noToken(s)
 	}
-	e.readUnchecked()
+	e.id.email = text(e.token.Claims["email"])
 	for _, name := range []string{"sub", "aud", "iat", "exp"} {
 		if _, ok := e.token.Claims[name]; !ok {
 			return s.fails(fmt.Sprintf("the token has no %q", name), missingClaim(name), "Mint the claim "+name+".")
@@ -234,12 +235,9 @@ func (e *explainer) checkClaims() Step {
 	return s
 }
 
-// readUnchecked takes over what STS makes a condition key of and never refuses.
-func (e *explainer) readUnchecked() { e.id.email = text(e.token.Claims["email"]) }
-
 // checkTimes holds the token's times to the clock.
 func (e *explainer) checkTimes() Step {
-	s := passed("times", "the token is valid now, give or take 5 minutes", "")
+	s := stepPassed("times", "the token is valid now, give or take 5 minutes", "")
 	if e.token == nil {
 		return e.noToken(s)
 	}
@@ -256,7 +254,7 @@ func (e *explainer) checkTimes() Step {
 				fails(fmt.Sprintf("%q is no whole number of seconds", name), invalidToken("Invalid timestamp in token claims."), "Mint "+name+" as an integer.")
 		}
 		times[name] = at
-		got = append(got, name+" "+when(at, e.Now))
+		got = append(got, name+" "+timeAndDistance(at, e.Now))
 	}
 	s = s.compared("now "+e.Now.Format(timeForm), strings.Join(got, ", "))
 	return e.heldToClock(s, times)
@@ -266,21 +264,21 @@ func (e *explainer) heldToClock(s Step, times map[string]time.Time) Step {
 	earliest, latest := e.Now.Add(-clockTolerance), e.Now.Add(clockTolerance)
 	const clocks = "Set the clocks: the issuer's is ahead of the one that was taken here by more than 5 minutes."
 	if at, ok := times["iat"]; ok && at.After(latest) {
-		return s.fails("iat is "+when(at, e.Now), invalidToken("Token issued in the future: %s", timeRule(latest, "after", "issued", at)), clocks)
+		return s.fails("iat is "+timeAndDistance(at, e.Now), invalidToken("Token issued in the future: %s", timeRule(latest, "after", "issued", at)), clocks)
 	}
 	if at, ok := times["nbf"]; ok && at.After(latest) {
-		return s.fails("nbf is "+when(at, e.Now), invalidToken("Token not yet valid: %s", timeRule(latest, "after", "not before", at)), clocks)
+		return s.fails("nbf is "+timeAndDistance(at, e.Now), invalidToken("Token not yet valid: %s", timeRule(latest, "after", "not before", at)), clocks)
 	}
 	at, ok := times["exp"]
 	if !ok {
 		return s // checkClaims has said so
 	}
 	if !earliest.Before(at) {
-		return s.fails("the token expired "+when(at, e.Now), &ToldError{Status: http.StatusBadRequest, Code: "ExpiredTokenException",
+		return s.fails("the token expired "+timeAndDistance(at, e.Now), &ToldError{Status: http.StatusBadRequest, Code: "ExpiredTokenException",
 			Message: "Token expired: " + timeRule(earliest, "before", "expiration", at)}, "Mint a fresh token; it lives for five minutes.")
 	}
 	if at.Before(e.Now) {
-		return s.note("the token has expired; STS takes it for another %s", roughly(at.Add(clockTolerance).Sub(e.Now)))
+		return s.note("the token has expired; STS takes it for another %s", roughDuration(at.Add(clockTolerance).Sub(e.Now)))
 	}
 	return s
 }
@@ -305,21 +303,21 @@ func claimTime(raw json.RawMessage) (time.Time, bool) {
 
 const timeForm = "2006-01-02 15:04:05 MST"
 
-// when is a time in the zone of now, and how far it is from now.
-func when(at, now time.Time) string {
+// timeAndDistance is a time in the zone of now, and how far it is from now.
+func timeAndDistance(at, now time.Time) string {
 	d := at.Sub(now)
 	relative := "now"
 	switch {
 	case d >= time.Second:
-		relative = "in " + roughly(d)
+		relative = "in " + roughDuration(d)
 	case d <= -time.Second:
-		relative = roughly(-d) + " ago"
+		relative = roughDuration(-d) + " ago"
 	}
 	return at.In(now.Location()).Format(timeForm) + " (" + relative + ")"
 }
 
-// roughly is a duration in its two largest units.
-func roughly(d time.Duration) string {
+// roughDuration is a duration in its two largest units.
+func roughDuration(d time.Duration) string {
 	s := int64(d / time.Second)
 	for _, unit := range []struct {
 		seconds   int64
@@ -347,7 +345,7 @@ func (e *explainer) checkMethods() Step {
 	if !present {
 		return Step{}
 	}
-	s := passed("methods", "the token's amr can be read", "")
+	s := stepPassed("methods", "the token's amr can be read", "")
 	var ok bool
 	if e.id.amr, ok = jsonTextOrTexts(raw); !ok {
 		return s.fails(`the token's "amr" is `+jsonKind(raw), invalidToken("Invalid amr claim in token.").inOtherWords(), "Mint amr as an array of strings, or leave it out.")
@@ -360,7 +358,7 @@ func (e *explainer) checkMethods() Step {
 // checkAudience finds the client that the token is for and wants it registered.
 // The authorized party takes the audience's place wherever it is present.
 func (e *explainer) checkAudience() Step {
-	s := passed("audience", "the token's audience is a client id of the provider", "")
+	s := stepPassed("audience", "the token's audience is a client id of the provider", "")
 	if e.token == nil {
 		return e.noToken(s)
 	}
@@ -385,7 +383,7 @@ func (e *explainer) checkAudience() Step {
 		}
 		e.id.audience, e.id.audiences = azp, audiences
 	} else if len(audiences) != 1 {
-		return s.compared("one audience", quoted(audiences)).fails("the token has several audiences and no azp to choose among them",
+		return s.compared("one audience", quotedList(audiences)).fails("the token has several audiences and no azp to choose among them",
 			invalidToken("Token audience contains more than one audience while authorized party is not present"), mint)
 	} else {
 		e.id.audience, e.id.audiences = audiences[0], audiences
@@ -403,24 +401,35 @@ func (e *explainer) registered(s Step) Step {
 		return s.notReached("the issuer has no provider in the account")
 	}
 	ids, got := e.provider.ClientIDs, e.id.audience
-	s.Want = "one of " + quoted(ids)
+	s.Want = "one of " + quotedList(ids)
 	if slices.Contains(ids, e.id.audience) {
 		return s
 	}
-	fix := fmt.Sprintf("Register it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn %s --client-id %s.", e.provider.ARN, e.id.audience)
+	fix := fmt.Sprintf("Register it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn %s --client-id %s.", shellWord(e.provider.ARN), shellWord(e.id.audience))
 	if e.id.audience != e.Config.Audience && slices.Contains(ids, e.Config.Audience) {
 		fix = fmt.Sprintf("Mint aud as %q; this token is meant for somebody else.", e.Config.Audience)
 		e.id.audience, e.id.audiences = e.Config.Audience, []string{e.Config.Audience} // for what comes after
 	}
 	for _, id := range ids {
 		if strings.EqualFold(strings.TrimSpace(id), strings.TrimSpace(got)) {
-			s = s.note("%s", difference(id, got))
+			s = s.note("%s", urlDifference(id, got))
 		}
 	}
 	return s.fails("the provider has no such client id", invalidToken("The web identity token provided could not be validated: Incorrect token audience").inOtherWords(), fix)
 }
 
-func quoted(list []string) string {
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@,+-]+$`)
+
+// shellWord quotes a word of a command that somebody may paste: what comes from a
+// token must not become a command of its own.
+func shellWord(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func quotedList(list []string) string {
 	var out []string
 	for _, s := range list {
 		out = append(out, strconv.Quote(s))

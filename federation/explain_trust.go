@@ -29,11 +29,11 @@ func notAuthorized(action string) *ToldError {
 // checkRole finds the role. One that is not there and one that does not trust the
 // token are told apart by nobody outside.
 func (e *explainer) checkRole() Step {
-	s := passed("role", "the role exists", "").compared(e.RoleARN, "")
+	s := stepPassed("role", "the role exists", "").compared(e.RoleARN, "")
 	if e.Account == nil {
 		return s.unknown("the account's roles were not looked at", "Give the documents in force (--from).")
 	}
-	if owner := accountIn(e.RoleARN); owner != e.Config.Account {
+	if owner := accountOfARN(e.RoleARN); owner != e.Config.Account {
 		return s.unknown("the documents are those of account "+e.Config.Account+", and the role is in "+strconv.Quote(owner), "")
 	}
 	var near string
@@ -58,7 +58,7 @@ func (e *explainer) checkRole() Step {
 
 // checkTrust asks the role's trust policy for one action.
 func (e *explainer) checkTrust(action string) Step {
-	s := passed(trustSteps[action], "the trust policy allows "+action, "")
+	s := stepPassed(trustSteps[action], "the trust policy allows "+action, "")
 	if action == actionTag && e.tagFix != "" && !e.assumes() {
 		// The untagged token is refused, and one as the fix has it needs TagSession.
 		e.id.tags = append(e.id.tags, tokenTag{e.Config.TagKey, sampleTag})
@@ -72,7 +72,7 @@ func (e *explainer) checkTrust(action string) Step {
 		return s
 	case action == actionSource && e.id.source == "":
 		return Step{}
-	case e.role == nil && e.Account != nil && accountIn(e.RoleARN) == e.Config.Account:
+	case e.role == nil && e.Account != nil && accountOfARN(e.RoleARN) == e.Config.Account:
 		return s.notReached("there is no role")
 	case e.role == nil:
 		return s.unknown("the role's trust policy is not known", "")
@@ -85,7 +85,7 @@ func (e *explainer) checkTrust(action string) Step {
 func (e *explainer) askTrust(s Step, action string) Step {
 	r := e.trustRequest(action)
 	unknown := senderOnly(e.Context)
-	more, less := readings(e.role.Trust.Policy, unknown)
+	more, less := senderReadings(e.role.Trust.Policy, unknown)
 	generous, err := e.decideTrust(r, more)
 	if err != nil {
 		return s.unknown(oneLine(err.Error()), "Correct the document.")
@@ -100,8 +100,8 @@ func (e *explainer) askTrust(s Step, action string) Step {
 	d := diagnoser{request: r, layer: asResource, unknown: unknown}
 	switch {
 	case strict.Allowed:
-		s.Why = "statement " + numbered(strict) + " allows it"
-		s.At = decidedBy(strict)
+		s.Why = "statement " + statementNumber(strict) + " allows it"
+		s.At = explainDecidedBy(strict)
 		return s
 	case generous.Allowed:
 		return s.unknown("it hangs on what only the request's sender knows: "+d.senderConditions(e.role.Trust), "Tell it with --context KEY=VALUE.")
@@ -109,7 +109,7 @@ func (e *explainer) askTrust(s Step, action string) Step {
 	return e.trustRefuses(s, action, d, generous)
 }
 
-func numbered(d policy.Decision) string {
+func statementNumber(d policy.Decision) string {
 	n := strconv.Itoa(d.Statement + 1)
 	if d.Sid != "" {
 		n += " (" + oneLine(d.Sid) + ")"
@@ -117,7 +117,7 @@ func numbered(d policy.Decision) string {
 	return n
 }
 
-func decidedBy(d policy.Decision) *Statement {
+func explainDecidedBy(d policy.Decision) *Statement {
 	if d.Statement < 0 {
 		return nil
 	}
@@ -142,7 +142,7 @@ func (g diagnoser) senderConditions(d Document) string {
 // no principal of the account yet.
 func (e *explainer) decideTrust(r *policy.Request, d *policy.Document) (policy.Decision, error) {
 	set := &policy.Set{ResourceMustAllow: true}
-	p, err := Document{Name: e.role.Trust.Name, Policy: d}.compile()
+	p, err := explainCompile(Document{Name: e.role.Trust.Name, Policy: d})
 	if err != nil {
 		return policy.Decision{}, err
 	}
@@ -150,19 +150,19 @@ func (e *explainer) decideTrust(r *policy.Request, d *policy.Document) (policy.D
 		set.Resource = []*policy.Policy{p}
 	}
 	if o := e.Account.Organization; o != nil {
-		if set.ResourceControl, err = compileLevels(o.Resource); err != nil {
+		if set.ResourceControl, err = explainLevels(o.Resource); err != nil {
 			return policy.Decision{}, err
 		}
 	}
 	return policy.Evaluate(r, set), nil
 }
 
-func compileLevels(levels []Level) ([][]*policy.Policy, error) {
+func explainLevels(levels []Level) ([][]*policy.Policy, error) {
 	var out [][]*policy.Policy
 	for _, l := range levels {
 		list := []*policy.Policy{}
 		for _, d := range l.Policies {
-			p, err := d.compile()
+			p, err := explainCompile(d)
 			if err != nil {
 				return nil, err
 			}
@@ -180,7 +180,7 @@ func compileLevels(levels []Level) ([][]*policy.Policy, error) {
 // (Service Authorization Reference).
 func (e *explainer) trustRequest(action string) *policy.Request {
 	c := e.commonContext()
-	account := accountIn(e.RoleARN)
+	account := accountOfARN(e.RoleARN)
 	provider := "arn:" + e.Config.partition() + ":iam::" + account + ":oidc-provider/" + providerKey(e.id.issuer)
 	c.Set("aws:PrincipalAccount", account)
 	c.Set("aws:PrincipalType", "User")
@@ -272,8 +272,8 @@ func (e *explainer) trustRefuses(s Step, action string, g diagnoser, d policy.De
 		s = s.note("AWS leaves unsettled %s; the strict reading was taken", d.Ambiguous)
 	}
 	if d.Explicit {
-		s.At = decidedBy(d)
-		return s.fails(fmt.Sprintf("%s, statement %s, denies it: %s", d.Policy, numbered(d), denyConditions(e.role.Trust, d)), told, e.denyFix(d))
+		s.At = explainDecidedBy(d)
+		return s.fails(fmt.Sprintf("%s, statement %s, denies it: %s", d.Policy, statementNumber(d), denyRests(e.role.Trust, d)), told, e.denyFix(d))
 	}
 	list := g.diagnose(e.role.Trust, policy.Allow)
 	if len(list) == 0 {
@@ -324,12 +324,12 @@ func (e *explainer) trustFix(s Step, action string, g diagnoser, near diagnosis)
 			}
 		}
 	}
-	s.Fix = capitalised(strings.Join(unique(fixes), "; ")) + "."
+	s.Fix = capitalised(strings.Join(eachOnce(fixes), "; ")) + "."
 	return s
 }
 
-// unique drops what was said before.
-func unique(list []string) []string {
+// eachOnce drops what was said before.
+func eachOnce(list []string) []string {
 	var out []string
 	for _, s := range list {
 		if !slices.Contains(out, s) {
@@ -396,13 +396,13 @@ func (e *explainer) conditionFix(action string, c policy.Condition, statement st
 	case strings.EqualFold(c.Key, prefix+":aud"):
 		return e.audienceFix(c, statement)
 	case strings.EqualFold(c.Key, prefix+":sub"):
-		return fmt.Sprintf("compare the token's sub %q with what %s wants, %s", e.id.subject, statement, quoted(c.Values)), ""
+		return fmt.Sprintf("compare the token's sub %q with what %s wants, %s", e.id.subject, statement, quotedList(c.Values)), ""
 	case strings.HasSuffix(key, ":aud"), strings.HasSuffix(key, ":sub"):
 		claim := key[len(key)-4:]
 		return fmt.Sprintf("name the issuer's own key in %s: %s is another issuer's, or written with its scheme", statement, c.Key),
 			conditionLine(c.Operator, prefix+claim, c.Values...)
 	case key == "aws:tagkeys":
-		return fmt.Sprintf("let the token carry the tag keys alone that %s lists, %s, or list the others too", statement, quoted(c.Values)), ""
+		return fmt.Sprintf("let the token carry the tag keys alone that %s lists, %s, or list the others too", statement, quotedList(c.Values)), ""
 	}
 	return fmt.Sprintf("change the condition %s on %s in %s, or what the request has there", c.Operator, c.Key, statement), ""
 }
@@ -428,7 +428,7 @@ func (e *explainer) audienceFix(c policy.Condition, statement string) (fix, line
 	if e.id.audience == e.Config.Audience {
 		return fmt.Sprintf("let %s want the audience that the broker mints", statement), conditionLine("StringEquals", c.Key, e.Config.Audience)
 	}
-	return fmt.Sprintf("mint aud as %q; %s wants one of %s", e.Config.Audience, statement, quoted(c.Values)), ""
+	return fmt.Sprintf("mint aud as %q; %s wants one of %s", e.Config.Audience, statement, quotedList(c.Values)), ""
 }
 
 func (e *explainer) tagConditionFix(action string, c policy.Condition, statement string) (fix, line string) {
@@ -442,21 +442,21 @@ func (e *explainer) tagConditionFix(action string, c policy.Condition, statement
 	case e.otherAction(action, c.Key):
 		return fmt.Sprintf("give %s a statement of its own without the test of %s, a key that it does not have", action, c.Key), ""
 	case !has && e.tagFix != "":
-		return "mend the token, not the policy: " + e.tagWhy + "; " + strings.TrimSuffix("m"+e.tagFix[1:], "."), ""
+		return "mend the token, not the policy: " + e.tagWhy + "; " + e.tagFix, ""
 	case strings.EqualFold(c.Operator, "Null") && slices.Contains(c.Values, "true"):
 		return fmt.Sprintf(`turn the test in %s round: Null "true" lets in untagged tokens alone`, statement), conditionLine("Null", c.Key, "false")
 	}
-	return fmt.Sprintf("mint the tag in the shape that %s wants, %s; the token has %q", statement, quoted(c.Values), value), ""
+	return fmt.Sprintf("mint the tag in the shape that %s wants, %s; the token has %q", statement, quotedList(c.Values), value), ""
 }
 
-// denyConditions says on what a Deny rests.
-func denyConditions(d Document, by policy.Decision) string {
+// denyRests says on what a Deny rests.
+func denyRests(d Document, by policy.Decision) string {
 	if by.Policy != d.Name || by.Statement < 0 || by.Statement >= len(d.Policy.Statements) {
 		return "see the document"
 	}
 	var tests []string
 	for _, c := range d.Policy.Statements[by.Statement].Condition {
-		tests = append(tests, fmt.Sprintf("%s %s %s", c.Operator, c.Key, quoted(c.Values)))
+		tests = append(tests, fmt.Sprintf("%s %s %s", c.Operator, c.Key, quotedList(c.Values)))
 	}
 	if len(tests) == 0 {
 		return "it has no condition"
@@ -470,7 +470,7 @@ func (e *explainer) denyFix(d policy.Decision) string {
 	}
 	for _, c := range e.role.Trust.Policy.Statements[d.Statement].Condition {
 		if strings.EqualFold(c.Key, "aws:RequestTag/"+e.Config.TagKey) {
-			return fmt.Sprintf("Mint a tag that the Deny does not mean: it matches %s.", quoted(c.Values))
+			return fmt.Sprintf("Mint a tag that the Deny does not mean: it matches %s.", quotedList(c.Values))
 		}
 	}
 	return fmt.Sprintf("Narrow or remove the Deny in statement %d.", d.Statement+1)

@@ -50,7 +50,7 @@ func InspectToken(token, tagKey string, now time.Time, issuer *IssuerDocuments) 
 	v := &TokenView{Header: t.Header, Claims: t.Claims, Cleaned: t.Cleaned, Problem: t.Problem, Times: []TokenTime{}, Tags: map[string]string{}}
 	for _, name := range []string{"iat", "nbf", "exp"} {
 		if at, ok := claimTime(t.Claims[name]); ok {
-			v.Times = append(v.Times, TokenTime{name, at.Unix(), when(at, now)})
+			v.Times = append(v.Times, TokenTime{name, at.Unix(), timeAndDistance(at, now)})
 		}
 	}
 	tags := readTags(t.Claims)

@@ -111,7 +111,7 @@ func readDiscovery(body []byte, issuer string) (d issuerDiscovery, problem strin
 		return d, "it is not the JSON object of a discovery document: " + oneLine(err.Error())
 	}
 	if d.Issuer != issuer {
-		return d, fmt.Sprintf("its issuer is %q, not %q: %s", d.Issuer, issuer, difference(issuer, d.Issuer))
+		return d, fmt.Sprintf("its issuer is %q, not %q: %s", d.Issuer, issuer, urlDifference(issuer, d.Issuer))
 	}
 	for _, member := range []struct {
 		name    string

@@ -7,7 +7,7 @@ import (
 )
 
 func TestReadTokenIsLenient(t *testing.T) {
-	good := goldenToken(t, nil)
+	good := explainToken(t, nil)
 	parts := strings.Split(good, ".")
 	for name, test := range map[string]struct{ text, cleaned, problem string }{
 		"as it is":          {good, "", ""},
@@ -16,7 +16,7 @@ func TestReadTokenIsLenient(t *testing.T) {
 		"spaces":            {"  " + good, "2 bytes of white space before it", ""},
 		"wrapped":           {good[:30] + "\n  " + good[30:], "3 bytes of white space inside it", problemInside},
 		"padded":            {parts[0] + "==." + parts[1] + "." + parts[2], "", "header: " + problemPadding},
-		"critical":          {signRaw(t, []byte("{}"), map[string]any{"crit": []string{"x"}}), "", "crit"},
+		"critical":          {signToken(t, []byte("{}"), map[string]any{"crit": []string{"x"}}), "", "crit"},
 	} {
 		got, err := ReadToken(test.text)
 		if err != nil {
@@ -32,7 +32,7 @@ func TestReadTokenIsLenient(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"": "empty", "abc": "opaque", good + ".a.b": "encrypted", parts[0] + "." + parts[1]: "cut off", "a.b.c": "header", parts[0] + ".!." + parts[2]: "payload: want base64url",
-		parts[0] + "." + b64([]byte("[]")) + ".x": "payload: want a JSON object", parts[0] + "." + parts[1] + ".!": "signature",
+		parts[0] + "." + tokenB64([]byte("[]")) + ".x": "payload: want a JSON object", parts[0] + "." + parts[1] + ".!": "signature",
 	} {
 		if _, err := ReadToken(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: want %q, got %v", clip(text, 40), want, err)
@@ -41,12 +41,12 @@ func TestReadTokenIsLenient(t *testing.T) {
 }
 
 func TestInspectToken(t *testing.T) {
-	in := reference(t)
-	token := goldenToken(t, nil)
+	in := explainReference(t)
+	token := explainToken(t, nil)
 	signature := token[strings.LastIndexByte(token, '.')+1:]
 	show := func(token string, issuer *IssuerDocuments) (*TokenView, string) {
 		t.Helper()
-		v, err := InspectToken(token, DefaultTagKey, goldenNow, issuer)
+		v, err := InspectToken(token, DefaultTagKey, explainThen, issuer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,13 +68,13 @@ func TestInspectToken(t *testing.T) {
 		t.Errorf("with the key: %+v", v)
 	}
 	golden(t, "inspect-token.txt", []byte(text))
-	if v, text = show(flip(token), in.Issuer); v.Verified || !v.Wrong {
+	if v, text = show(flipToken(token), in.Issuer); v.Verified || !v.Wrong {
 		t.Errorf("a changed token:\n%s", text)
 	}
-	if v, text = show(goldenToken(t, map[string]any{"iss": "https://other.example.com"}), in.Issuer); v.Verified || !strings.Contains(text, "token's iss is") {
+	if v, text = show(explainToken(t, map[string]any{"iss": "https://other.example.com"}), in.Issuer); v.Verified || !strings.Contains(text, "token's iss is") {
 		t.Errorf("another's keys:\n%s", text)
 	}
-	if v, _ = show(goldenToken(t, map[string]any{tagsClaim: map[string]any{"principal_tags": map[string]any{DefaultTagKey: walletA}}}), nil); len(v.Tags) > 0 || !strings.Contains(v.TagProblem, "array of one string") {
+	if v, _ = show(explainToken(t, map[string]any{tagsClaim: map[string]any{"principal_tags": map[string]any{DefaultTagKey: walletA}}}), nil); len(v.Tags) > 0 || !strings.Contains(v.TagProblem, "array of one string") {
 		t.Errorf("a string for an array: %+v", v)
 	}
 }
@@ -86,7 +86,7 @@ func FuzzReadToken(f *testing.F) {
 	if err != nil || len(seeds) == 0 {
 		f.Fatalf("no seeds in testdata/fuzz/FuzzReadToken (%v)", err)
 	}
-	in := reference(f)
+	in := explainReference(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		read, err := ReadToken(text)
 		in := in
@@ -111,7 +111,7 @@ func FuzzReadToken(f *testing.F) {
 		if len(signature) < 40 || strings.Count(text, signature) > 1 {
 			return
 		}
-		if strings.Contains(explainText0(x), signature) {
+		if strings.Contains(explainedText(x), signature) {
 			t.Errorf("the signature of %q is shown", text)
 		}
 	})
