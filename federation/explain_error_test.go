@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-const explainNoKey = "Couldn't retrieve verification key from your identity provider,  please explainReference AssumeRoleWithWebIdentity documentation for requirements"
+const explainNoKey = "Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity documentation for requirements"
 
 // TestReadErrorText takes an error as each client prints it.
 func TestReadErrorText(t *testing.T) {

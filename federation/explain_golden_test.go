@@ -89,7 +89,7 @@ func TestExplainTexts(t *testing.T) {
 			in.Error = "An error occurred (AccessDenied) when calling the AssumeRoleWithWebIdentity operation: Not authorized to perform sts:TagSession"
 		},
 		"error-of-stale-keys": func(in *ExplainInput) {
-			in.Error = "An error occurred (InvalidIdentityToken) when calling the AssumeRoleWithWebIdentity operation: Couldn't retrieve verification key from your identity provider,  please explainReference AssumeRoleWithWebIdentity documentation for requirements"
+			in.Error = "An error occurred (InvalidIdentityToken) when calling the AssumeRoleWithWebIdentity operation: Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity documentation for requirements"
 		},
 		"documents-alone": func(in *ExplainInput) { in.Token, in.Issuer = "", nil; in.dropAction(actionTag) },
 	} {
