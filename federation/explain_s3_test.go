@@ -81,14 +81,18 @@ func TestExplainAgreesWithS3(t *testing.T) {
 		inline  bool // the masking inline policy is there
 		session func(Config) string
 		edits   []func(map[string]any)
-		roleTag string
+		roleTag string // key of a tag on the role, whose value is the stranger's
 	}{
-		"plain":              {form: Plain},
-		"hardened":           {form: Hardened},
-		"inline":             {form: Plain, inline: true},
-		"inline, hardened":   {form: Hardened, inline: true},
-		"session policy":     {form: Plain, session: narrow},
-		"untagged, tag role": {form: Plain, inline: true, edits: []func(map[string]any){withoutTags}, roleTag: walletB},
+		"plain":            {form: Plain},
+		"hardened":         {form: Hardened},
+		"inline":           {form: Plain, inline: true},
+		"inline, hardened": {form: Hardened, inline: true},
+		"session policy":   {form: Plain, session: narrow},
+		// The role's own tag is every untagged session's, and gives way to the token's
+		// whatever its case.
+		"tag of the role":         {form: Plain, edits: []func(map[string]any){withoutTags}, roleTag: DefaultTagKey},
+		"tag of the role and own": {form: Plain, roleTag: "AgentKeys_User_Wallet"},
+		"other tag of the role":   {form: Plain, edits: []func(map[string]any){withoutTags}, roleTag: "team"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAccount(t)
@@ -109,8 +113,8 @@ func TestExplainAgreesWithS3(t *testing.T) {
 			}
 			in := ExplainInput{Account: a.explainFiles(t, d, inline), Now: time.Now(), SessionName: "agent", Issuer: FetchIssuer(t.Context(), nil, a.issuer.url)}
 			if test.roleTag != "" {
-				a.explainTagRole(t, test.roleTag)
-				in.Account.Roles[0].Tags = map[string]string{a.config.TagKey: test.roleTag}
+				a.explainTagRole(t, test.roleTag, walletB)
+				in.Account.Roles[0].Tags = map[string]string{test.roleTag: walletB}
 			}
 			if test.session != nil {
 				in.SessionPolicy = test.session(a.config)
@@ -157,9 +161,9 @@ func (a *account) explainFiles(t testing.TB, d Documents, inline map[string]*pol
 	}
 }
 
-func (a *account) explainTagRole(t testing.TB, tag string) {
+func (a *account) explainTagRole(t testing.TB, key, value string) {
 	t.Helper()
-	_, err := a.aws.IAM.TagRole(t.Context(), &iam.TagRoleInput{RoleName: &a.config.Role, Tags: []iamtypes.Tag{{Key: &a.config.TagKey, Value: &tag}}})
+	_, err := a.aws.IAM.TagRole(t.Context(), &iam.TagRoleInput{RoleName: &a.config.Role, Tags: []iamtypes.Tag{{Key: &key, Value: &value}}})
 	if err != nil {
 		t.Fatal(err)
 	}
