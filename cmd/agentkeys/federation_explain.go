@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -190,14 +189,10 @@ func (p *program) explainDocuments(cmd *cobra.Command, o *explainOptions, in *fe
 			return err
 		}
 	case !o.offline && o.token != "":
-		in.Issuer = p.fetchIssuer(cmd.Context(), in.Config.Issuer)
+		in.Issuer = federation.FetchIssuer(cmd.Context(), nil, in.Config.Issuer)
 	}
 	in.Requests = o.requests(in.Config)
 	return nil
-}
-
-func (p *program) fetchIssuer(ctx context.Context, issuer string) *federation.IssuerDocuments {
-	return federation.FetchIssuer(ctx, nil, issuer)
 }
 
 // requests are what the session is to do at S3.
