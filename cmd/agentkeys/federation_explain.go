@@ -46,6 +46,7 @@ Exit status: 0 all checks pass, 1 something fails, 2 wrong use, 3 it could not b
 	}
 	o.bind(cmd)
 	o.bindExplain(cmd)
+	o.bindLive(cmd)
 	return cmd
 }
 
@@ -179,6 +180,11 @@ func (p *program) explainDocuments(cmd *cobra.Command, o *explainOptions, in *fe
 	case o.token != "":
 		if in.Config, err = o.load(cmd, p.environ); err != nil {
 			return err
+		}
+		if !o.offline {
+			if err := o.live(cmd.Context(), in); err != nil {
+				return err
+			}
 		}
 	default:
 		return nil
