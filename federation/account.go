@@ -65,6 +65,9 @@ type Role struct {
 	Entity
 	Path  string
 	Trust Document
+	// MaxSession is MaxSessionDuration in seconds; 0 where it is not known, since
+	// get-account-authorization-details leaves it out.
+	MaxSession int
 }
 
 // Provider is an OIDC provider of the account.

@@ -25,8 +25,8 @@ func canonical(d *policy.Document) (string, error) {
 	return indented(text), nil
 }
 
-// jsonText is one of our own values as indented JSON.
-func jsonText(v any) string {
+// jsonIndented is one of our own values as indented JSON.
+func jsonIndented(v any) string {
 	text, err := json.Marshal(v)
 	if err != nil {
 		panic("federation: encoding a value of texts failed: " + err.Error())

@@ -34,8 +34,8 @@ func (a *caller) foreign(account string) bool {
 	return a.who.Kind != policy.Anonymous && a.who.Account != account
 }
 
-// senderOnly are keys that requests have only when an AWS service makes them.
-var senderOnly = []string{
+// servicesOnly are keys that requests have only when an AWS service makes them.
+var servicesOnly = []string{
 	"aws:sourcearn", "aws:sourceaccount", "aws:sourceowner", "aws:sourceorgid", "aws:sourceorgpaths",
 	"aws:principalservicename", "aws:principalservicenameslist", "aws:calledvia", "aws:calledviafirst", "aws:calledvialast",
 	"aws:ec2instancesourcevpc", "aws:ec2instancesourceprivateipv4",
@@ -56,7 +56,7 @@ func (k *checker) chooses(a *caller, action, key string) bool {
 	_, fixed := a.keys.Values(key)
 	prefix, name, _ := strings.Cut(key, ":")
 	switch {
-	case fixed || slices.Contains(senderOnly, key):
+	case fixed || slices.Contains(servicesOnly, key):
 		return false
 	case key == "aws:tokenissuetime":
 		return a.who.Kind == policy.RoleSession

@@ -171,7 +171,7 @@ func (k *checker) assumeAsks(r *Role, who policy.Principal, keys *policy.Context
 				switch {
 				case strings.HasPrefix(key, "aws:requesttag/"), key == "aws:tagkeys", key == "sts:transitivetagkeys",
 					strings.HasPrefix(key, "aws:resourcetag/"), strings.HasPrefix(key, "iam:resourcetag/"),
-					slices.Contains(senderOnly, key), key == "sts:sourceidentity":
+					slices.Contains(servicesOnly, key), key == "sts:sourceidentity":
 					return false
 				case strings.HasPrefix(key, "sts:"):
 					return !strict || action != "sts:TagSession"

@@ -15,7 +15,7 @@ import (
 // checkConfig is the configuration of the documents in the tests of check.
 func checkConfig() Config {
 	return Config{
-		Issuer: "https://broker.example.com", Account: "111122223333", Region: "us-east-1", Role: DefaultRole,
+		Issuer: "https://broker.example.com/oidc", Account: "111122223333", Region: "us-east-1", Role: DefaultRole,
 		Bucket: "agentkeys-data", Prefix: DefaultPrefix, TagKey: DefaultTagKey, Audience: DefaultAudience,
 	}
 }

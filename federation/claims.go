@@ -1,7 +1,6 @@
 package federation
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -29,25 +28,17 @@ type claims struct {
 
 // readClaims reads a compact JWS.
 func readClaims(token, tagKey string) (claims, error) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return claims{}, fmt.Errorf("reading the web identity token: want 3 parts, got %d", len(parts))
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	t, err := ReadToken(token)
 	if err != nil {
-		return claims{}, fmt.Errorf("reading the web identity token's payload: %w", err)
+		return claims{}, err
 	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(payload, &all); err != nil {
-		return claims{}, fmt.Errorf("reading the web identity token's payload: want a JSON object: %w", err)
-	}
-	c := claims{Issuer: text(all["iss"]), Subject: text(all["sub"]), Audience: audience(all["aud"]), Plain: text(all[tagKey])}
-	for name := range all {
+	c := claims{Issuer: text(t.Claims["iss"]), Subject: text(t.Claims["sub"]), Audience: audience(t.Claims["aud"]), Plain: text(t.Claims[tagKey])}
+	for name := range t.Claims {
 		if name == tagsClaim || strings.HasPrefix(name, tagsClaim+"/") {
 			c.HasTags = true
 		}
 	}
-	c.Tag, c.TagProblem = sessionTag(all, tagKey)
+	c.Tag, c.TagProblem = sessionTag(t.Claims, tagKey)
 	return c, nil
 }
 
@@ -71,37 +62,21 @@ func TenantOf(token string, c Config) (string, error) {
 		SubjectPattern, c.TagKey, oneLine(read.Subject), oneLine(read.Tag))
 }
 
-// sessionTag finds the tag in either of the forms that AWS reads.
+// sessionTag finds the tag in either of the forms that AWS reads. Where AWS
+// refuses a token for its tags, it reads none of them.
 func sessionTag(all map[string]json.RawMessage, key string) (tag, problem string) {
-	if flat, ok := all[tagsClaim+"/principal_tags/"+key]; ok {
-		if tag = text(flat); tag == "" {
-			return "", "its claim " + tagsClaim + "/principal_tags/" + key + " is not a string with a value"
-		}
-		return tag, ""
+	tags := readTags(all)
+	if tags.Problem != "" {
+		return "", tags.Problem
 	}
-	raw, ok := all[tagsClaim]
-	if !ok {
-		problem = "it has no claim " + tagsClaim
-		if _, plain := all[key]; plain {
-			problem += ", and its ordinary claim " + key + " does not count"
-		}
-		return "", problem
+	value, ok := tags.get(key)
+	switch {
+	case !ok:
+		return "", noTag(all, tags, key)
+	case value == "":
+		return "", "its tag " + key + " is empty; want an array of one string with a value"
 	}
-	var nested struct {
-		PrincipalTags map[string]json.RawMessage `json:"principal_tags"`
-	}
-	if err := json.Unmarshal(raw, &nested); err != nil {
-		return "", "its claim " + tagsClaim + " is not an object with principal_tags"
-	}
-	value, ok := nested.PrincipalTags[key]
-	if !ok {
-		return "", "its claim " + tagsClaim + " has no tag " + key
-	}
-	var values []string
-	if err := json.Unmarshal(value, &values); err != nil || len(values) != 1 || values[0] == "" {
-		return "", "its tag " + key + " is not an array of one string with a value"
-	}
-	return values[0], ""
+	return value, ""
 }
 
 func text(raw json.RawMessage) string {

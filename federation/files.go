@@ -158,6 +158,7 @@ type (
 		PermissionsBoundary           *struct{ PermissionsBoundaryArn string }
 		Tags                          []struct{ Key, Value string }
 		AssumeRolePolicyDocument      json.RawMessage
+		MaxSessionDuration            int // of get-role's output; the details lack it
 	}
 	jsonInline struct {
 		PolicyName     string
@@ -203,7 +204,7 @@ func (r folder) iam() error {
 		}
 		a.Roles = append(a.Roles, Role{
 			Entity: e.entity(role, e.RoleName, e.RoleID, e.RolePolicyList), Path: e.Path,
-			Trust: readDocument(role+", trust policy", e.AssumeRolePolicyDocument),
+			Trust: readDocument(role+", trust policy", e.AssumeRolePolicyDocument), MaxSession: e.MaxSessionDuration,
 		})
 	}
 	for _, m := range d.Policies {

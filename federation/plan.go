@@ -254,7 +254,7 @@ func (p *planner) roleTags() error {
 		}
 		p.add(Step{
 			What: fmt.Sprintf("tag %s of role %s", key, p.Role), Call: "iam UntagRole",
-			Before: tagText(t),
+			Before: tagJSON(t),
 			read: func(ctx context.Context) (string, error) {
 				role, err := p.getRole(ctx)
 				if err != nil || role == nil {
@@ -262,7 +262,7 @@ func (p *planner) roleTags() error {
 				}
 				for _, t := range role.Tags {
 					if aws.ToString(t.Key) == key {
-						return tagText(t), nil
+						return tagJSON(t), nil
 					}
 				}
 				return "", nil
@@ -273,13 +273,13 @@ func (p *planner) roleTags() error {
 	return nil
 }
 
-func tagText(t iamtypes.Tag) string {
-	return jsonText(struct{ Key, Value string }{aws.ToString(t.Key), aws.ToString(t.Value)})
+func tagJSON(t iamtypes.Tag) string {
+	return jsonIndented(struct{ Key, Value string }{aws.ToString(t.Key), aws.ToString(t.Value)})
 }
 
 // bucket makes the bucket and closes it to the public.
 func (p *planner) bucket() error {
-	text := jsonText(struct{ Bucket, Region string }{p.Bucket, p.Region})
+	text := jsonIndented(struct{ Bucket, Region string }{p.Bucket, p.Region})
 	read := func(ctx context.Context) (string, error) {
 		there, err := p.bucketThere(ctx)
 		if !there {
@@ -294,9 +294,9 @@ func (p *planner) bucket() error {
 	p.there = before != ""
 	p.add(Step{What: "bucket " + p.Bucket, Call: "s3 CreateBucket", Before: before, After: text, read: read, do: p.createBucket})
 	return errors.Join(
-		p.setting("ownership controls", "s3 PutBucketOwnershipControls", jsonText(p.want.Ownership), p.ownership,
+		p.setting("ownership controls", "s3 PutBucketOwnershipControls", jsonIndented(p.want.Ownership), p.ownership,
 			func(ctx context.Context) error { return p.putOwnership(ctx, p.want.Ownership) }),
-		p.setting("public access block", "s3 PutPublicAccessBlock", jsonText(p.want.PublicAccess), p.publicAccess,
+		p.setting("public access block", "s3 PutPublicAccessBlock", jsonIndented(p.want.PublicAccess), p.publicAccess,
 			func(ctx context.Context) error { return p.putPublicAccess(ctx, p.want.PublicAccess) }),
 	)
 }

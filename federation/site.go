@@ -48,7 +48,7 @@ func (ids clientIDs) text(c Config) string {
 	if ids == nil {
 		return ""
 	}
-	return jsonText(struct {
+	return jsonIndented(struct {
 		URL          string `json:"Url"`
 		ClientIDList []string
 	}{c.Issuer, slices.Sorted(slices.Values(ids))})
@@ -251,7 +251,7 @@ func (s site) ownership(ctx context.Context) (string, error) {
 	for _, r := range got.OwnershipControls.Rules {
 		have.Rules = append(have.Rules, OwnershipRule{string(r.ObjectOwnership)})
 	}
-	return jsonText(have), nil
+	return jsonIndented(have), nil
 }
 
 func (s site) putOwnership(ctx context.Context, want OwnershipControls) error {
@@ -276,7 +276,7 @@ func (s site) publicAccess(ctx context.Context) (string, error) {
 		return "", failed("s3 GetPublicAccessBlock", s.Bucket, err)
 	}
 	have := got.PublicAccessBlockConfiguration
-	return jsonText(PublicAccessBlock{
+	return jsonIndented(PublicAccessBlock{
 		BlockPublicAcls:       aws.ToBool(have.BlockPublicAcls),
 		IgnorePublicAcls:      aws.ToBool(have.IgnorePublicAcls),
 		BlockPublicPolicy:     aws.ToBool(have.BlockPublicPolicy),

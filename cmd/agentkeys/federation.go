@@ -34,7 +34,7 @@ administrators); a flag goes before a variable, and a variable before the file.`
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.federationRender(), p.federationPlan(), p.federationApply(), p.federationCheck(), p.federationProve())
+	cmd.AddCommand(p.federationRender(), p.federationPlan(), p.federationApply(), p.federationCheck(), p.federationProve(), p.explain())
 	return cmd
 }
 
