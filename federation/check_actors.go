@@ -119,6 +119,10 @@ func (k *checker) policiesOf(e Entity, called string) layers {
 func (k *checker) managed(arn, called string) []*part {
 	d, ok := k.Managed[arn]
 	if !ok {
+		if d, ok = published(arn); ok {
+			k.advise("%s lacks the document of %s, of which AWS' published one was taken as far as it is about S3, STS and IAM", k.Source, arn)
+			return k.split(d)
+		}
 		k.unread("managed policy "+arn, fmt.Errorf("managed policy %s of %s: want its document, got none", arn, called))
 		return nil
 	}

@@ -262,7 +262,11 @@ func readDocument(name string, raw json.RawMessage) Document {
 			return d
 		}
 	}
-	d.Policy, d.Err = parseDocument(text)
+	if d.Policy, d.Err = parseDocument(text); d.Err != nil {
+		if plain, err := plainDocument(text); err == nil {
+			d.Policy, d.Err = salvage(plain, d.Err)
+		}
+	}
 	if d.Err != nil {
 		d.Err = fmt.Errorf("%s: %w", name, d.Err)
 	}
