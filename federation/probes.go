@@ -187,7 +187,7 @@ func done(m middleware.Metadata) reply {
 // get reads an object and compares it.
 func (v *prover) get(o object) func(context.Context, *s3.Client) reply {
 	return func(ctx context.Context, client *s3.Client) reply {
-		return v.getInput(ctx, client, &s3.GetObjectInput{Bucket: &v.Config.Bucket, Key: &o.key}, o.content)
+		return v.getInput(ctx, client, &s3.GetObjectInput{Bucket: v.bucketTo(client), Key: &o.key}, o.content)
 	}
 }
 
@@ -306,7 +306,7 @@ func (v *prover) list(l listing) func(context.Context, *s3.Client) reply {
 
 func (v *prover) listed(ctx context.Context, client *s3.Client, l listing) (*s3.ListObjectsV2Output, reply) {
 	out, err := client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
-		Bucket: &v.Config.Bucket, Prefix: l.prefix, Delimiter: l.delimiter, MaxKeys: l.maxKeys,
+		Bucket: v.bucketTo(client), Prefix: l.prefix, Delimiter: l.delimiter, MaxKeys: l.maxKeys,
 	})
 	if err != nil {
 		return nil, read(err)

@@ -50,6 +50,10 @@ type Target struct {
 	// STS and S3 are endpoint URLs. Empty means AWS's own endpoint of the
 	// configuration's region.
 	STS, S3 string
+	// PublicBucket is what a caller without a signature has to call the bucket, where
+	// that is not its name: to Ceph's RADOS gateway, the bucket of a tenant is
+	// "tenant:bucket" to everybody outside. Empty means the bucket's name.
+	PublicBucket string
 	// HTTPClient makes the requests; if nil, one that follows no redirect.
 	HTTPClient aws.HTTPClient
 }
@@ -121,6 +125,9 @@ func (p Proof) check() error {
 	}
 	if a.Tag == b.Tag || a.Name == b.Name {
 		return fmt.Errorf("proof: want two different tenants, got %q (%s) and %q (%s)", a.Name, a.Tag, b.Name, b.Tag)
+	}
+	if b := p.Target.PublicBucket; b != "" && !strings.HasSuffix(b, ":"+p.Config.Bucket) {
+		return fmt.Errorf("proof: want a public name of the bucket that ends in %q, got %q", ":"+p.Config.Bucket, b)
 	}
 	for _, e := range []string{p.Target.STS, p.Target.S3} {
 		if u, err := url.Parse(e); e != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
@@ -202,13 +209,14 @@ func (w written) String() string {
 
 func newProver(p Proof) *prover {
 	v := &prover{Proof: p, name: "agentkeys-proof-" + strings.ToLower(rand.Text()[:16])}
+	target := targetReport(p.Target)
 	v.sts = sts.New(sts.Options{
-		Region: p.Config.Region, BaseEndpoint: endpoint(p.Target.STS), HTTPClient: p.Target.HTTPClient,
+		Region: p.Config.Region, BaseEndpoint: endpoint(p.Target.STS), HTTPClient: stsClient(target, p.Target.HTTPClient),
 		Credentials: aws.AnonymousCredentials{}, Retryer: aws.NopRetryer{},
 	})
 	v.anybody = v.s3ClientOf(aws.AnonymousCredentials{})
 	v.report = &Report{
-		Target: targetReport(p.Target), Config: p.Config, StartedAt: p.Now().UTC(),
+		Target: target, Config: p.Config, StartedAt: p.Now().UTC(),
 		Broken: []string{}, Unobserved: []Gap{}, Causes: []Cause{}, Leftovers: []string{},
 		NotTried: notTried(p),
 	}
@@ -338,6 +346,14 @@ func (v *prover) signIn(ctx context.Context, a *actor, t *TenantReport) {
 	r, arn, client := v.assume(ctx, raw, a.Name)
 	t.Session, a.client = arn, client
 	v.settle(p, r)
+}
+
+// bucketTo is the bucket's name as the client has to write it.
+func (v *prover) bucketTo(client *s3.Client) *string {
+	if client == v.anybody && v.Target.PublicBucket != "" {
+		return &v.Target.PublicBucket
+	}
+	return &v.Config.Bucket
 }
 
 func (v *prover) sessionProbe(id, group, label, what, actor string, want Answer) *Probe {
