@@ -77,7 +77,7 @@ osd pool default min size = 1
 osd pool default pg num = 1
 osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
-rgw frontends = beast endpoint=%[3]s
+rgw frontends = beast endpoint=%[3]s tcp_nodelay=1
 rgw s3 auth use sts = true
 rgw sts key = sixteen-letters!
 `

@@ -13,6 +13,29 @@ import (
 // maxError is as much of an error's answer as is read.
 const maxError = 1 << 16
 
+// maxRequest is more than any request of a proof has, headers and body together.
+const maxRequest = 64 << 10
+
+// wholeRequests has each request written in one piece. The SDK's bodies are streams
+// to net/http, which sends the headers before them; a server that refuses by the
+// headers alone and hangs up, as Ceph's RADOS gateway does, then breaks off its
+// answer. ("Expect: 100-continue" would be for that, but the gateway of 16.2 loses
+// step after it and reads the next request wrongly.)
+type wholeRequests struct{ aws.HTTPClient }
+
+func (c wholeRequests) Do(r *http.Request) (*http.Response, error) {
+	if r.Body == nil || r.ContentLength <= 0 || r.ContentLength > maxRequest {
+		return c.HTTPClient.Do(r)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err := errors.Join(err, r.Body.Close()); err != nil {
+		return nil, err
+	}
+	whole := r.Clone(r.Context())
+	whole.Body = io.NopCloser(bytes.NewReader(body)) // a kind that net/http knows to be at hand
+	return c.HTTPClient.Do(whole)
+}
+
 // stsClient makes the requests to STS.
 //
 // AWS's STS wraps an error into <ErrorResponse>, as its protocol has it. Ceph's

@@ -92,6 +92,7 @@ func Prove(ctx context.Context, p Proof) (*Report, error) {
 	}
 	if p.Target.HTTPClient == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.WriteBufferSize = maxRequest
 		defer transport.CloseIdleConnections()
 		p.Target.HTTPClient = &http.Client{
 			Transport: transport,
@@ -100,6 +101,7 @@ func Prove(ctx context.Context, p Proof) (*Report, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
+	p.Target.HTTPClient = wholeRequests{p.Target.HTTPClient}
 	v := newProver(p)
 	v.run(ctx)
 	v.cleanUp(ctx)
@@ -276,8 +278,8 @@ func (v *prover) s3ClientOf(who aws.CredentialsProvider) *s3.Client {
 		Region: v.Config.Region, BaseEndpoint: endpoint(v.Target.S3), HTTPClient: v.Target.HTTPClient,
 		UsePathStyle: v.Target.S3 != "", Retryer: aws.NopRetryer{},
 		Credentials:                who,
-		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
-		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
+		RequestChecksumCalculation:   aws.RequestChecksumCalculationWhenRequired,
+		ResponseChecksumValidation:   aws.ResponseChecksumValidationWhenRequired,
 	})
 }
 

@@ -4,7 +4,11 @@ package federation_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"regexp"
@@ -15,6 +19,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+	"github.com/go-jose/go-jose/v4"
 
 	"agentkeys/agentkeystest"
 	"agentkeys/api"
@@ -36,14 +43,15 @@ func TestProveRadosgw(t *testing.T) {
 	t.Run("a trust policy that asks for no tag", w.untaggedTrust)
 	t.Run("the documents for AWS", w.documentsForAWS)
 	t.Run("a JWKS without a certificate", w.noCertificate)
-	t.Run("what 16.2 makes of certificates", w.certificatesOf16)
+	t.Run("keys at 16.2", w.keysAt16)
+	t.Run("thumbprints at 16.2", w.thumbprintsAt16)
 }
 
 // cephSetUp is the gateway with a broker, a role and a bucket.
 type cephSetUp struct {
 	*gateway
 	config   federation.Config
-	broker   *certifiedBroker
+	broker   *cephBroker
 	sessions [2]api.Session
 	trust    string // of docs/radosgw.md
 	policy   string
@@ -51,7 +59,7 @@ type cephSetUp struct {
 
 func newCephSetUp(t *testing.T, g *gateway) *cephSetUp {
 	t.Helper()
-	w := &cephSetUp{gateway: g, broker: newCertifiedBroker(t)}
+	w := &cephSetUp{gateway: g, broker: newCephBroker(t, certifiedRing(t, newOIDCKey(t)))}
 	w.config = federation.Config{
 		Issuer: w.broker.Issuer, Account: gatewayTenant, Region: "us-east-1", Role: federation.DefaultRole, Bucket: "agentkeys-test",
 		Prefix: federation.DefaultPrefix, TagKey: federation.DefaultTagKey, Audience: federation.DefaultAudience,
@@ -60,7 +68,7 @@ func newCephSetUp(t *testing.T, g *gateway) *cephSetUp {
 		_, w.sessions[i] = w.broker.SignIn(t)
 	}
 	w.readDocuments(t)
-	w.register(t, w.broker.Issuer, w.broker.certificate.SHA1())
+	w.register(t, w.broker.Issuer, w.broker.thumbprint)
 	_, err := w.iam.CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: &w.config.Role, AssumeRolePolicyDocument: &w.trust})
 	must(t, err)
 	_, err = w.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &w.config.Bucket})
@@ -257,54 +265,158 @@ func (w *cephSetUp) untaggedTrust(t *testing.T) {
 	}
 }
 
-// documentsForAWS: what we render for AWS lets nobody in here. The gateway reads
-// Null as true whenever the key is absent, whatever it is compared with.
+// documentsForAWS: what we render for AWS lets nobody in here. The gateway refuses the
+// bucket's policy, whose resources have a variable, and reads Null as true whenever
+// the key is absent, whatever it is compared with.
 func (w *cephSetUp) documentsForAWS(t *testing.T) {
-	d, err := federation.Render(w.config, federation.Plain)
-	must(t, err)
-	bucketPolicy, err := json.Marshal(d.BucketPolicy)
-	must(t, err)
-	w.changeBucketPolicy(t, string(bucketPolicy))
-	broken(t, w.prove(t), "own.get", federation.Denied)
-	trust, err := json.Marshal(d.Trust)
-	must(t, err)
-	w.changeTrust(t, string(trust))
-	broken(t, w.prove(t), "session", federation.Denied)
+	for _, form := range []federation.Form{federation.Plain, federation.Hardened} {
+		d, err := federation.Render(w.config, form)
+		must(t, err)
+		text, err := json.Marshal(d.BucketPolicy)
+		must(t, err)
+		_, err = w.s3.PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: &w.config.Bucket, Policy: aws.String(string(text))})
+		var refused smithy.APIError
+		if !errors.As(err, &refused) || refused.ErrorCode() != "InvalidArgument" {
+			t.Errorf("%s: the bucket policy came to %v, want InvalidArgument", form, err)
+		}
+		text, err = json.Marshal(d.Trust)
+		must(t, err)
+		w.changeTrust(t, string(text))
+		broken(t, w.prove(t), "session", federation.Denied)
+	}
 }
 
+// noCertificate: the gateway takes the key from x5c alone.
 func (w *cephSetUp) noCertificate(t *testing.T) {
-	t.Log("?")
+	key := newOIDCKey(t)
+	bare, err := token.NewKeyring(key)
+	must(t, err)
+	certified := newCephBroker(t, certifiedRing(t, key))
+	if err := w.sessionBy(t, certified, certified.thumbprint); err != nil {
+		t.Errorf("a token whose key has a certificate got no session: %v", err)
+	}
+	if err := w.sessionBy(t, newCephBroker(t, bare), certified.thumbprint); err == nil {
+		t.Error("a token whose key has none got a session, want none")
+	}
 }
 
-func (w *cephSetUp) certificatesOf16(t *testing.T) {
-	t.Log("?")
+// keysAt16: of several keys in the JWKS, 16.2 knows the first alone, whatever their
+// ids. The key that signs comes first, so that a new one can take over; what the
+// former one signed is worth nothing from then on.
+func (w *cephSetUp) keysAt16(t *testing.T) {
+	w.only16(t)
+	one, two := newOIDCKey(t), newOIDCKey(t)
+	for _, keys := range [][2]*token.Key{{one, two}, {two, one}} {
+		b := newCephBroker(t, certifiedRing(t, keys[0], keys[1]))
+		if err := w.sessionBy(t, b, unknownThumbprint); err != nil {
+			t.Errorf("a token by the key that signs got no session: %v", err)
+		}
+		b = newCephBroker(t, certifiedRing(t, keys[0], keys[1]))
+		b.identities = identities(t, b.Issuer, certifiedRing(t, keys[1]))
+		if err := w.sessionBy(t, b, unknownThumbprint); err == nil {
+			t.Error("a token by the other key got a session, want none")
+		}
+	}
 }
 
-// certifiedBroker is a broker whose JWKS has a certificate.
-type certifiedBroker struct {
-	*agentkeystest.Broker
-	identities  *token.WebIdentities
-	certificate *token.Certificate
+// thumbprintsAt16: 16.2 compares the certificate with the provider's thumbprints and
+// goes on whatever comes of it.
+func (w *cephSetUp) thumbprintsAt16(t *testing.T) {
+	w.only16(t)
+	if err := w.sessionBy(t, newCephBroker(t, certifiedRing(t, newOIDCKey(t))), unknownThumbprint); err != nil {
+		t.Errorf("with a thumbprint of another certificate there is no session (%v): docs/radosgw.md says otherwise", err)
+	}
 }
 
-func newCertifiedBroker(t *testing.T) *certifiedBroker {
+const unknownThumbprint = "0000000000000000000000000000000000000000"
+
+// only16 skips what is known of one version.
+func (w *cephSetUp) only16(t *testing.T) {
 	t.Helper()
-	b := &certifiedBroker{}
+	out, err := exec.Command("radosgw", "--version").Output()
+	must(t, err)
+	if !strings.HasPrefix(string(out), "ceph version 16.2.") {
+		t.Skipf("this is of Ceph 16.2; here is %s", out)
+	}
+}
+
+// sessionBy exchanges a token of another broker's, at a provider and a role that are
+// made for it.
+func (w *cephSetUp) sessionBy(t *testing.T, b *cephBroker, thumbprint string) error {
+	t.Helper()
+	w.register(t, b.Issuer, thumbprint)
+	role := "role-" + strings.ToLower(rand.Text())
+	trust := strings.ReplaceAll(w.trust, w.config.ProviderID(), strings.TrimPrefix(b.Issuer, "http://"))
+	made, err := w.iam.CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: &role, AssumeRolePolicyDocument: &trust})
+	must(t, err)
+	raw, _, err := b.identities.Mint(w.sessions[0].WalletAddress, time.Now())
+	must(t, err)
+	client := sts.New(sts.Options{Region: w.config.Region, BaseEndpoint: &w.url, Credentials: aws.AnonymousCredentials{}})
+	_, err = client.AssumeRoleWithWebIdentity(t.Context(), &sts.AssumeRoleWithWebIdentityInput{
+		RoleArn: made.Role.Arn, RoleSessionName: aws.String("test"), WebIdentityToken: aws.String(raw.Reveal()),
+	})
+	return err
+}
+
+// cephBroker is a real broker with keys of the test's choice.
+type cephBroker struct {
+	*agentkeystest.Broker
+	identities *token.WebIdentities
+	thumbprint string // of the signing key's certificate
+}
+
+func newCephBroker(t *testing.T, ring *token.Keyring) *cephBroker {
+	t.Helper()
+	b := &cephBroker{thumbprint: thumbprint(t, ring)}
 	b.Broker = agentkeystest.New(t, func(c *broker.Config) {
-		key, err := token.GenerateKey(token.PurposeOIDC)
-		must(t, err)
-		b.certificate, err = key.Certify(time.Now(), 24*time.Hour)
-		must(t, err)
-		ring, err := token.NewKeyring(key)
-		must(t, err)
-		ring, err = ring.WithCertificates(time.Now(), b.certificate)
-		must(t, err)
-		b.identities, err = token.NewWebIdentities(token.WebIdentityConfig{
-			Issuer: c.Issuer, Audience: federation.DefaultAudience, Keys: ring, TTL: 5 * time.Minute, TagKey: token.TagKey})
-		must(t, err)
+		b.identities = identities(t, c.Issuer, ring)
 		c.OIDCKeys, c.Mint, c.Now = ring, b.identities.Mint, time.Now
 	})
 	return b
+}
+
+func identities(t *testing.T, issuer string, ring *token.Keyring) *token.WebIdentities {
+	t.Helper()
+	made, err := token.NewWebIdentities(token.WebIdentityConfig{
+		Issuer: issuer, Audience: federation.DefaultAudience, Keys: ring, TTL: 5 * time.Minute, TagKey: token.TagKey})
+	must(t, err)
+	return made
+}
+
+// thumbprint is the SHA-1 of the first certificate that a JWKS has, as an operator
+// would compute it.
+func thumbprint(t *testing.T, ring *token.Keyring) string {
+	t.Helper()
+	var set jose.JSONWebKeySet
+	must(t, json.Unmarshal(ring.JWKS(), &set))
+	if len(set.Keys[0].Certificates) == 0 {
+		return ""
+	}
+	sum := sha1.Sum(set.Keys[0].Certificates[0].Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func newOIDCKey(t *testing.T) *token.Key {
+	t.Helper()
+	key, err := token.GenerateKey(token.PurposeOIDC)
+	must(t, err)
+	return key
+}
+
+// certifiedRing has a certificate for each of its keys.
+func certifiedRing(t *testing.T, signing *token.Key, others ...*token.Key) *token.Keyring {
+	t.Helper()
+	ring, err := token.NewKeyring(signing, others...)
+	must(t, err)
+	var certificates []*token.Certificate
+	for _, k := range append(others, signing) {
+		c, err := k.Certify(time.Now(), 24*time.Hour)
+		must(t, err)
+		certificates = append(certificates, c)
+	}
+	ring, err = ring.WithCertificates(time.Now(), certificates...)
+	must(t, err)
+	return ring
 }
 
 func must(t *testing.T, err error) {
@@ -313,5 +425,3 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
-
-var _ = exec.Command

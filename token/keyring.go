@@ -91,8 +91,11 @@ func (r *Keyring) Purpose() Purpose { return r.signing.purpose }
 // JWKS returns the JWK Set (RFC 7517, section 5) that verifiers fetch: kty,
 // crv, x, y, use, alg and kid of each key, in the order of their ids, so that
 // the bytes stay the same when another key takes over the signing. There is no
-// key_ops: AWS STS refuses keys that have it. A key with a certificate has x5c and
-// x5t#S256 as well.
+// key_ops: AWS STS refuses keys that have it.
+//
+// A key with a certificate has x5c and x5t#S256 as well. Where there is any, the key
+// that signs comes first: who reads x5c is Ceph's RADOS gateway, and it takes the
+// first key for the only one (seen of 16.2).
 //
 // Only the broker verifies session tokens, so the set of a session keyring is
 // empty: wired to the wrong place, it publishes nothing.
@@ -109,7 +112,17 @@ func (r *Keyring) encode() ([]byte, error) {
 			set.Keys = append(set.Keys, jwk)
 		}
 	}
-	slices.SortFunc(set.Keys, func(a, b jose.JSONWebKey) int { return cmp.Compare(a.KeyID, b.KeyID) })
+	slices.SortFunc(set.Keys, func(a, b jose.JSONWebKey) int {
+		if len(r.certificates) > 0 && a.KeyID != b.KeyID {
+			switch r.SigningKeyID() {
+			case a.KeyID:
+				return -1
+			case b.KeyID:
+				return 1
+			}
+		}
+		return cmp.Compare(a.KeyID, b.KeyID)
+	})
 	return json.Marshal(set)
 }
 
