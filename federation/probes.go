@@ -115,6 +115,9 @@ func (v *prover) settle(p *Probe, r reply) {
 		p.Result = Contrary
 		if p.Group == "session" {
 			p.Do = "(If the role was made or changed a moment ago, AWS may not know yet: wait and run the proof again.)"
+			if v.report.Target.Kind == "other" {
+				p.Do = "(The server does not say whether it refused the token or the role; its log may.)"
+			}
 		}
 	case r.answer == Unclear, r.answer == NotTried:
 		p.Result, p.Do = NotShown, r.advice

@@ -278,8 +278,8 @@ func (v *prover) s3ClientOf(who aws.CredentialsProvider) *s3.Client {
 		Region: v.Config.Region, BaseEndpoint: endpoint(v.Target.S3), HTTPClient: v.Target.HTTPClient,
 		UsePathStyle: v.Target.S3 != "", Retryer: aws.NopRetryer{},
 		Credentials:                who,
-		RequestChecksumCalculation:   aws.RequestChecksumCalculationWhenRequired,
-		ResponseChecksumValidation:   aws.ResponseChecksumValidationWhenRequired,
+		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
+		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
 	})
 }
 

@@ -5,8 +5,6 @@ package federation_test
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha1"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
@@ -21,11 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
-	"github.com/go-jose/go-jose/v4"
 
-	"agentkeys/agentkeystest"
 	"agentkeys/api"
-	"agentkeys/broker"
 	"agentkeys/federation"
 	"agentkeys/token"
 )
@@ -51,7 +46,7 @@ func TestProveRadosgw(t *testing.T) {
 type cephSetUp struct {
 	*gateway
 	config   federation.Config
-	broker   *cephBroker
+	broker   *keyedBroker
 	sessions [2]api.Session
 	trust    string // of docs/radosgw.md
 	policy   string
@@ -59,7 +54,7 @@ type cephSetUp struct {
 
 func newCephSetUp(t *testing.T, g *gateway) *cephSetUp {
 	t.Helper()
-	w := &cephSetUp{gateway: g, broker: newCephBroker(t, certifiedRing(t, newOIDCKey(t)))}
+	w := &cephSetUp{gateway: g, broker: newKeyedBroker(t, certifiedRing(t, newOIDCKey(t)))}
 	w.config = federation.Config{
 		Issuer: w.broker.Issuer, Account: gatewayTenant, Region: "us-east-1", Role: federation.DefaultRole, Bucket: "agentkeys-test",
 		Prefix: federation.DefaultPrefix, TagKey: federation.DefaultTagKey, Audience: federation.DefaultAudience,
@@ -154,23 +149,14 @@ func (w *cephSetUp) changeTrust(t *testing.T, text string) {
 // prove makes the proof with all its controls.
 func (w *cephSetUp) prove(t *testing.T) *federation.Report {
 	t.Helper()
-	tenant := func(name string, s api.Session) federation.Tenant {
-		return federation.Tenant{Name: name, Tag: s.WalletAddress, Token: func(ctx context.Context) (string, error) {
-			answer, err := w.broker.Client.MintOIDC(ctx, s.SessionJWT)
-			return answer.JWT, err
-		}}
-	}
 	r, err := federation.Prove(t.Context(), federation.Proof{
 		Config: w.config,
 		Target: federation.Target{
 			Name: "Ceph's RADOS gateway", STS: w.url, S3: w.url, PublicBucket: gatewayTenant + ":" + w.config.Bucket,
 		},
-		Tenants: [2]federation.Tenant{tenant("alice", w.sessions[0]), tenant("bob", w.sessions[1])},
-		Control: func(context.Context) (string, error) {
-			raw, _, err := w.broker.identities.MintUntagged(w.sessions[0].WalletAddress, time.Now())
-			return raw.Reveal(), err
-		},
-		Seeder: w.s3,
+		Tenants: w.broker.tenants(w.sessions[0], w.sessions[1]),
+		Control: w.broker.untagged(w.sessions[0]),
+		Seeder:  w.s3,
 	})
 	must(t, err)
 	t.Cleanup(func() {
@@ -291,11 +277,11 @@ func (w *cephSetUp) noCertificate(t *testing.T) {
 	key := newOIDCKey(t)
 	bare, err := token.NewKeyring(key)
 	must(t, err)
-	certified := newCephBroker(t, certifiedRing(t, key))
+	certified := newKeyedBroker(t, certifiedRing(t, key))
 	if err := w.sessionBy(t, certified, certified.thumbprint); err != nil {
 		t.Errorf("a token whose key has a certificate got no session: %v", err)
 	}
-	if err := w.sessionBy(t, newCephBroker(t, bare), certified.thumbprint); err == nil {
+	if err := w.sessionBy(t, newKeyedBroker(t, bare), certified.thumbprint); err == nil {
 		t.Error("a token whose key has none got a session, want none")
 	}
 }
@@ -307,11 +293,11 @@ func (w *cephSetUp) keysAt16(t *testing.T) {
 	w.only16(t)
 	one, two := newOIDCKey(t), newOIDCKey(t)
 	for _, keys := range [][2]*token.Key{{one, two}, {two, one}} {
-		b := newCephBroker(t, certifiedRing(t, keys[0], keys[1]))
+		b := newKeyedBroker(t, certifiedRing(t, keys[0], keys[1]))
 		if err := w.sessionBy(t, b, unknownThumbprint); err != nil {
 			t.Errorf("a token by the key that signs got no session: %v", err)
 		}
-		b = newCephBroker(t, certifiedRing(t, keys[0], keys[1]))
+		b = newKeyedBroker(t, certifiedRing(t, keys[0], keys[1]))
 		b.identities = identities(t, b.Issuer, certifiedRing(t, keys[1]))
 		if err := w.sessionBy(t, b, unknownThumbprint); err == nil {
 			t.Error("a token by the other key got a session, want none")
@@ -323,7 +309,7 @@ func (w *cephSetUp) keysAt16(t *testing.T) {
 // goes on whatever comes of it.
 func (w *cephSetUp) thumbprintsAt16(t *testing.T) {
 	w.only16(t)
-	if err := w.sessionBy(t, newCephBroker(t, certifiedRing(t, newOIDCKey(t))), unknownThumbprint); err != nil {
+	if err := w.sessionBy(t, newKeyedBroker(t, certifiedRing(t, newOIDCKey(t))), unknownThumbprint); err != nil {
 		t.Errorf("with a thumbprint of another certificate there is no session (%v): docs/radosgw.md says otherwise", err)
 	}
 }
@@ -342,7 +328,7 @@ func (w *cephSetUp) only16(t *testing.T) {
 
 // sessionBy exchanges a token of another broker's, at a provider and a role that are
 // made for it.
-func (w *cephSetUp) sessionBy(t *testing.T, b *cephBroker, thumbprint string) error {
+func (w *cephSetUp) sessionBy(t *testing.T, b *keyedBroker, thumbprint string) error {
 	t.Helper()
 	w.register(t, b.Issuer, thumbprint)
 	role := "role-" + strings.ToLower(rand.Text())
@@ -356,72 +342,4 @@ func (w *cephSetUp) sessionBy(t *testing.T, b *cephBroker, thumbprint string) er
 		RoleArn: made.Role.Arn, RoleSessionName: aws.String("test"), WebIdentityToken: aws.String(raw.Reveal()),
 	})
 	return err
-}
-
-// cephBroker is a real broker with keys of the test's choice.
-type cephBroker struct {
-	*agentkeystest.Broker
-	identities *token.WebIdentities
-	thumbprint string // of the signing key's certificate
-}
-
-func newCephBroker(t *testing.T, ring *token.Keyring) *cephBroker {
-	t.Helper()
-	b := &cephBroker{thumbprint: thumbprint(t, ring)}
-	b.Broker = agentkeystest.New(t, func(c *broker.Config) {
-		b.identities = identities(t, c.Issuer, ring)
-		c.OIDCKeys, c.Mint, c.Now = ring, b.identities.Mint, time.Now
-	})
-	return b
-}
-
-func identities(t *testing.T, issuer string, ring *token.Keyring) *token.WebIdentities {
-	t.Helper()
-	made, err := token.NewWebIdentities(token.WebIdentityConfig{
-		Issuer: issuer, Audience: federation.DefaultAudience, Keys: ring, TTL: 5 * time.Minute, TagKey: token.TagKey})
-	must(t, err)
-	return made
-}
-
-// thumbprint is the SHA-1 of the first certificate that a JWKS has, as an operator
-// would compute it.
-func thumbprint(t *testing.T, ring *token.Keyring) string {
-	t.Helper()
-	var set jose.JSONWebKeySet
-	must(t, json.Unmarshal(ring.JWKS(), &set))
-	if len(set.Keys[0].Certificates) == 0 {
-		return ""
-	}
-	sum := sha1.Sum(set.Keys[0].Certificates[0].Raw)
-	return hex.EncodeToString(sum[:])
-}
-
-func newOIDCKey(t *testing.T) *token.Key {
-	t.Helper()
-	key, err := token.GenerateKey(token.PurposeOIDC)
-	must(t, err)
-	return key
-}
-
-// certifiedRing has a certificate for each of its keys.
-func certifiedRing(t *testing.T, signing *token.Key, others ...*token.Key) *token.Keyring {
-	t.Helper()
-	ring, err := token.NewKeyring(signing, others...)
-	must(t, err)
-	var certificates []*token.Certificate
-	for _, k := range append(others, signing) {
-		c, err := k.Certify(time.Now(), 24*time.Hour)
-		must(t, err)
-		certificates = append(certificates, c)
-	}
-	ring, err = ring.WithCertificates(time.Now(), certificates...)
-	must(t, err)
-	return ring
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
