@@ -184,7 +184,7 @@ func (g *gateway) logs() string {
 }
 
 // gatewayPackages are Debian's, each with a program of it.
-var gatewayPackages = map[string]string{"radosgw": "radosgw", "ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "ceph-common": "ceph"}
+var gatewayPackages = [][2]string{{"radosgw", "radosgw"}, {"ceph-mon", "ceph-mon"}, {"ceph-osd", "ceph-osd"}, {"ceph-common", "ceph"}}
 
 // needGateway installs what is absent. Where that cannot be done, or AGENTKEYS_SKIP
 // names radosgw, the test is skipped and says why.
@@ -198,16 +198,16 @@ func needGateway(t *testing.T) {
 		skip("AGENTKEYS_SKIP names radosgw")
 	}
 	var missing []string
-	for name, program := range gatewayPackages {
-		if _, err := exec.LookPath(program); err != nil {
-			missing = append(missing, name)
+	for _, p := range gatewayPackages {
+		if _, err := exec.LookPath(p[1]); err != nil {
+			missing = append(missing, p[0])
 		}
 	}
 	if len(missing) == 0 {
 		return
 	}
 	if out, err := install(t.Context(), missing); err != nil {
-		skip(fmt.Sprintf("installing %s: %v\n%s", strings.Join(missing, ", "), err, out))
+		skip(strings.TrimSpace(fmt.Sprintf("installing %s: %v\n%s", strings.Join(missing, ", "), err, out)))
 	}
 }
 

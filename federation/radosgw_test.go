@@ -36,8 +36,10 @@ func TestProveRadosgw(t *testing.T) {
 	t.Run("a policy of the role's own", w.wideRolePolicy)
 	t.Run("a bucket that anybody may read", w.publicBucket)
 	t.Run("a trust policy that asks for no tag", w.untaggedTrust)
-	t.Run("the documents for AWS", w.documentsForAWS)
 	t.Run("a JWKS without a certificate", w.noCertificate)
+	t.Run("the documents for AWS at 16.2", w.documentsForAWS)
+	t.Run("spaces in a form at 16.2", w.spacesInAForm)
+	t.Run("Null at 16.2", w.nullAt16)
 	t.Run("keys at 16.2", w.keysAt16)
 	t.Run("thumbprints at 16.2", w.thumbprintsAt16)
 }
@@ -48,8 +50,8 @@ type cephSetUp struct {
 	config   federation.Config
 	broker   *keyedBroker
 	sessions [2]api.Session
-	trust    string // of docs/radosgw.md
-	policy   string
+	// The documents of docs/radosgw.md; merged has taken the spaces out.
+	trustAsWritten, trust, policy string
 }
 
 func newCephSetUp(t *testing.T, g *gateway) *cephSetUp {
@@ -83,7 +85,8 @@ func (w *cephSetUp) readDocuments(t *testing.T) {
 	if len(blocks) != 2 {
 		t.Fatalf("docs/radosgw.md: want two documents, got %d", len(blocks))
 	}
-	w.trust = merged(t, strings.ReplaceAll(string(blocks[0][1]), "HOST", w.config.ProviderID()))
+	w.trustAsWritten = strings.ReplaceAll(string(blocks[0][1]), "HOST", w.config.ProviderID())
+	w.trust = merged(t, w.trustAsWritten)
 	var policies []string
 	for _, s := range w.sessions {
 		policies = append(policies, strings.NewReplacer("TENANT", s.WalletAddress, "BUCKET", w.config.Bucket).Replace(string(blocks[1][1])))
@@ -91,8 +94,8 @@ func (w *cephSetUp) readDocuments(t *testing.T) {
 	w.policy = merged(t, policies...)
 }
 
-// merged is one document with the statements of all. It has no spaces: the gateway
-// takes the plus sign that stands for one in a form for a plus sign.
+// merged is one document with the statements of all, without spaces between them:
+// see spacesInAForm.
 func merged(t *testing.T, documents ...string) string {
 	t.Helper()
 	var all struct {
@@ -255,6 +258,7 @@ func (w *cephSetUp) untaggedTrust(t *testing.T) {
 // bucket's policy, whose resources have a variable, and reads Null as true whenever
 // the key is absent, whatever it is compared with.
 func (w *cephSetUp) documentsForAWS(t *testing.T) {
+	w.only16(t)
 	for _, form := range []federation.Form{federation.Plain, federation.Hardened} {
 		d, err := federation.Render(w.config, form)
 		must(t, err)
@@ -284,6 +288,35 @@ func (w *cephSetUp) noCertificate(t *testing.T) {
 	if err := w.sessionBy(t, newKeyedBroker(t, bare), certified.thumbprint); err == nil {
 		t.Error("a token whose key has none got a session, want none")
 	}
+}
+
+// spacesInAForm: the gateway takes the plus sign that stands for a space in a form for
+// a plus sign, so a policy with spaces in it is none.
+func (w *cephSetUp) spacesInAForm(t *testing.T) {
+	w.only16(t)
+	_, err := w.iam.UpdateAssumeRolePolicy(t.Context(), &iam.UpdateAssumeRolePolicyInput{
+		RoleName: &w.config.Role, PolicyDocument: &w.trustAsWritten})
+	if err == nil {
+		t.Error("a trust policy with spaces was taken: docs/radosgw.md says otherwise")
+	}
+}
+
+// nullAt16: 16.2 reads {"Null": {KEY: "false"}} as "KEY is absent", which is the
+// opposite of what it says.
+func (w *cephSetUp) nullAt16(t *testing.T) {
+	w.only16(t)
+	var d struct {
+		Version   string
+		Statement []map[string]any
+	}
+	must(t, json.Unmarshal([]byte(w.trust), &d))
+	d.Statement[0]["Condition"] = map[string]any{"Null": map[string]string{"aws:RequestTag/" + w.config.TagKey: "false"}}
+	text, err := json.Marshal(d)
+	must(t, err)
+	w.changeTrust(t, string(text))
+	r := w.prove(t)
+	broken(t, r, "session", federation.Denied)
+	broken(t, r, "control.untagged_token", federation.Allowed)
 }
 
 // keysAt16: of several keys in the JWKS, 16.2 knows the first alone, whatever their
