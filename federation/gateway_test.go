@@ -40,10 +40,10 @@ const (
 )
 
 // gatewayConf is the configuration, for the folder, the monitor's address and the
-// gateway's. There are no keys inside the cluster. The daemon takes its place in the
-// CRUSH map from us, since asking for one at start fails when the monitor has not
-// told it the cluster's id yet; the monitor does not wait for further changes before
-// it agrees with itself on one, which makes the start ten times as fast.
+// gateway's. There are no keys inside the cluster. The storage daemon does not ask for
+// its place at start, since it gives up where we ask again (see tell). The monitor does
+// not wait for further changes before it agrees with itself on one, which makes the
+// start ten times as fast.
 const gatewayConf = `[global]
 fsid = ` + gatewayFSID + `
 mon host = v1:%[2]s
@@ -96,8 +96,8 @@ func startGateway(t *testing.T) *gateway {
 	g.run(t, "monmaptool", "--create", "--fsid", gatewayFSID, "--addv", "a", "[v1:"+addrs[0]+"]", monmap)
 	g.run(t, "ceph-mon", "-i", "a", "--mkfs", "--monmap", monmap)
 	g.start(t, "ceph-mon", "-i", "a")
-	g.run(t, "ceph", "osd", "new", gatewayOSD)
-	g.run(t, "ceph", "osd", "crush", "add", "osd.0", "1", "root=default", "host=here")
+	g.tell(t, "osd", "new", gatewayOSD)
+	g.tell(t, "osd", "crush", "add", "osd.0", "1", "root=default", "host=here")
 	g.run(t, "ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", gatewayOSD)
 	g.start(t, "ceph-osd", "-i", "0")
 	g.start(t, "radosgw", "-n", "client.rgw")
@@ -126,12 +126,31 @@ func freeAddrs(t *testing.T, n int) []string {
 // run waits for one of Ceph's tools.
 func (g *gateway) run(t *testing.T, name string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, name, append([]string{"-c", g.conf}, args...)...).CombinedOutput()
-	if err != nil {
+	if out, err := g.try(t, name, args...); err != nil {
 		t.Fatalf("%s: %v\n%s\n%s", name, err, out, g.logs())
 	}
+}
+
+// tell gives the monitor a command, again where it is refused: a command that is sent
+// before the monitor has told of the cluster's id goes out without it, and comes back
+// as EPERM. The commands are those that can be given twice.
+func (g *gateway) tell(t *testing.T, args ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; {
+		out, err := g.try(t, "ceph", args...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("ceph %s: %v\n%s\n%s", strings.Join(args, " "), err, out, g.logs())
+		}
+	}
+}
+
+func (g *gateway) try(t *testing.T, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return exec.CommandContext(ctx, name, append([]string{"-c", g.conf}, args...)...).CombinedOutput()
 }
 
 // start has a daemon run until the test ends, or the test's process.
