@@ -41,7 +41,7 @@ need-aws:
 # no apt-get the test is skipped; AGENTKEYS_SKIP=radosgw skips it anywhere.
 need-radosgw:
 	@if [ "$$AGENTKEYS_SKIP" = radosgw ]; then echo "TestProveRadosgw: NOT RUN: AGENTKEYS_SKIP names radosgw"; \
-	elif command -v radosgw ceph-mon ceph-osd ceph >/dev/null; then radosgw --version; \
+	elif { command -v radosgw && command -v ceph-mon && command -v ceph-osd && command -v ceph; } >/dev/null; then radosgw --version; \
 	elif ! command -v apt-get >/dev/null; then echo "TestProveRadosgw: NOT RUN: no radosgw here, and no apt-get to install it"; \
 	else sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive \
 	  apt-get install -y -qq --no-install-recommends radosgw ceph-mon ceph-osd ceph-common >/dev/null && radosgw --version; fi
