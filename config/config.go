@@ -27,6 +27,7 @@ type Config struct {
 	DataDir          string
 	OIDCKeyFile      string
 	OIDCExtraKeys    []string
+	OIDCCertificates []string
 	SessionKeyFile   string
 	SessionExtraKeys []string
 	OIDCTokenTTL     time.Duration
@@ -66,6 +67,8 @@ var table = []variable{
 		func(c *Config, v string) error { c.OIDCKeyFile = v; return nil }},
 	{"BROKER_OIDC_EXTRA_KEY_FILES", "keys", "", "files of OIDC keys that are published but do not sign: the next one, and those retired; by comma", false,
 		func(c *Config, v string) (err error) { c.OIDCExtraKeys, err = list(v); return err }},
+	{"BROKER_OIDC_CERTIFICATE_FILES", "keys", "", "files of certificates for OIDC keys, put into the JWKS as x5c; AWS needs none, Ceph's RADOS gateway does (agentkeys certificate); by comma", false,
+		func(c *Config, v string) (err error) { c.OIDCCertificates, err = list(v); return err }},
 	{"BROKER_SESSION_KEY_FILE", "keys", "", "file of the key that signs session tokens (agentkeys keygen --purpose session)", true,
 		func(c *Config, v string) error { c.SessionKeyFile = v; return nil }},
 	{"BROKER_SESSION_EXTRA_KEY_FILES", "keys", "", "files of session keys that still verify but do not sign; by comma", false,

@@ -76,12 +76,18 @@ func read(err error) reply {
 		return unanswered(r, err)
 	}
 	r.code, r.message = api.ErrorCode(), oneLine(api.ErrorMessage())
+	if r.message == noMessage {
+		r.message = ""
+	}
 	if r.code != "AccessDenied" || r.status != http.StatusForbidden {
 		r.advice = advice(r.code, r.status)
 		return r
 	}
 	return refusal(r)
 }
+
+// noMessage is the SDK's word for an error that has no message.
+const noMessage = "UnknownError"
 
 // refusal reads an AccessDenied. A refusal that some other guard than the
 // account's policies pronounced is not a denial in our sense: it would not stop

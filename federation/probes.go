@@ -115,6 +115,9 @@ func (v *prover) settle(p *Probe, r reply) {
 		p.Result = Contrary
 		if p.Group == "session" {
 			p.Do = "(If the role was made or changed a moment ago, AWS may not know yet: wait and run the proof again.)"
+			if v.report.Target.Kind == "other" {
+				p.Do = "(The server does not say whether it refused the token or the role; its log may.)"
+			}
 		}
 	case r.answer == Unclear, r.answer == NotTried:
 		p.Result, p.Do = NotShown, r.advice
@@ -187,7 +190,7 @@ func done(m middleware.Metadata) reply {
 // get reads an object and compares it.
 func (v *prover) get(o object) func(context.Context, *s3.Client) reply {
 	return func(ctx context.Context, client *s3.Client) reply {
-		return v.getInput(ctx, client, &s3.GetObjectInput{Bucket: &v.Config.Bucket, Key: &o.key}, o.content)
+		return v.getInput(ctx, client, &s3.GetObjectInput{Bucket: v.bucketTo(client), Key: &o.key}, o.content)
 	}
 }
 
@@ -306,7 +309,7 @@ func (v *prover) list(l listing) func(context.Context, *s3.Client) reply {
 
 func (v *prover) listed(ctx context.Context, client *s3.Client, l listing) (*s3.ListObjectsV2Output, reply) {
 	out, err := client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
-		Bucket: &v.Config.Bucket, Prefix: l.prefix, Delimiter: l.delimiter, MaxKeys: l.maxKeys,
+		Bucket: v.bucketTo(client), Prefix: l.prefix, Delimiter: l.delimiter, MaxKeys: l.maxKeys,
 	})
 	if err != nil {
 		return nil, read(err)

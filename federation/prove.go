@@ -77,6 +77,7 @@ func Prove(ctx context.Context, p Proof) (*Report, error) {
 	}
 	if p.Target.HTTPClient == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.WriteBufferSize = maxRequest
 		defer transport.CloseIdleConnections()
 		p.Target.HTTPClient = &http.Client{
 			Transport: transport,
@@ -85,6 +86,7 @@ func Prove(ctx context.Context, p Proof) (*Report, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
+	p.Target.HTTPClient = wholeRequests{p.Target.HTTPClient}
 	v := newProver(p)
 	v.run(ctx)
 	v.cleanUp(ctx)
@@ -111,6 +113,9 @@ func (p Proof) Validate() error {
 	}
 	if a.Tag == b.Tag || a.Name == b.Name {
 		return fmt.Errorf("proof: want two different tenants, got %q (%s) and %q (%s)", a.Name, a.Tag, b.Name, b.Tag)
+	}
+	if b := p.Target.PublicBucket; b != "" && !strings.HasSuffix(b, ":"+p.Config.Bucket) {
+		return fmt.Errorf("proof: want a public name of the bucket that ends in %q, got %q", ":"+p.Config.Bucket, b)
 	}
 	for _, e := range []string{p.Target.STS, p.Target.S3} {
 		if u, err := url.Parse(e); e != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
@@ -195,13 +200,14 @@ func (w written) String() string {
 
 func newProver(p Proof) *prover {
 	v := &prover{Proof: p, name: "agentkeys-proof-" + strings.ToLower(rand.Text()[:16])}
+	target := targetReport(p.Target)
 	v.sts = sts.New(sts.Options{
-		Region: p.Config.Region, BaseEndpoint: endpoint(p.Target.STS), HTTPClient: p.Target.HTTPClient,
+		Region: p.Config.Region, BaseEndpoint: endpoint(p.Target.STS), HTTPClient: stsClient(target, p.Target.HTTPClient),
 		Credentials: aws.AnonymousCredentials{}, Retryer: aws.NopRetryer{},
 	})
 	v.anybody = v.s3ClientOf(aws.AnonymousCredentials{})
 	v.report = &Report{
-		Target: targetReport(p.Target), Config: p.Config, StartedAt: p.Now().UTC(),
+		Target: target, Config: p.Config, StartedAt: p.Now().UTC(),
 		Broken: []string{}, Unobserved: []Gap{}, Causes: []Cause{}, Leftovers: []string{},
 		NotTried: notTried(p),
 	}
@@ -296,6 +302,14 @@ func (v *prover) signIn(ctx context.Context, a *actor, t *TenantReport) {
 	r, arn, client := v.assume(ctx, raw, a.Name)
 	t.Session, a.client = arn, client
 	v.settle(p, r)
+}
+
+// bucketTo is the bucket's name as the client has to write it.
+func (v *prover) bucketTo(client *s3.Client) *string {
+	if client == v.anybody && v.Target.PublicBucket != "" {
+		return &v.Target.PublicBucket
+	}
+	return &v.Config.Bucket
 }
 
 func (v *prover) sessionProbe(id, group, label, what, actor string, want Answer) *Probe {

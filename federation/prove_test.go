@@ -460,6 +460,7 @@ func TestProofIsChecked(t *testing.T) {
 		"empty tag":     func(p *Proof) { p.Tenants[0].Tag = "" },
 		"star":          func(p *Proof) { p.Tenants[0].Tag = "*" },
 		"bad endpoint":  func(p *Proof) { p.Target.S3 = "127.0.0.1:9000" },
+		"public name":   func(p *Proof) { p.Target.PublicBucket = "tenant:another" },
 		"file endpoint": func(p *Proof) { p.Target.STS = "file:///x" },
 	} {
 		p := good

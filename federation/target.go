@@ -13,9 +13,16 @@ type Target struct {
 	// kind.
 	Name  string
 	Local bool // a local AWS, which proves nothing about AWS; a loopback endpoint is one anyway
+	// Other marks a server that is neither AWS nor a local AWS, such as Ceph's RADOS
+	// gateway, wherever it runs. It proves nothing about AWS either.
+	Other bool
 	// STS and S3 are endpoint URLs. Empty means AWS's own endpoint of the
 	// configuration's region.
 	STS, S3 string
+	// PublicBucket is what a caller without a signature has to call the bucket, where
+	// that is not its name: to Ceph's RADOS gateway, the bucket of a tenant is
+	// "tenant:bucket" to everybody outside. Empty means the bucket's name.
+	PublicBucket string
 	// HTTPClient makes the requests; if nil, one that follows no redirect.
 	HTTPClient aws.HTTPClient
 }
@@ -29,19 +36,23 @@ const (
 	kindOther = "other"
 )
 
+const otherNote = "not AWS: only a run against AWS proves AWS"
+
 // targetReport says which kind of target the endpoints are. The name does not
 // count: whoever calls a server on this machine "AWS" has proven nothing about AWS.
 func targetReport(t Target) TargetReport {
 	r := TargetReport{Name: t.Name, Kind: kindOther, STS: shownURL(t.STS), S3: shownURL(t.S3)}
 	standard := "a server that is not AWS"
 	switch {
+	case t.Other:
+		r.Note = otherNote
 	case t.Local || onLoopback(t.STS) || onLoopback(t.S3):
 		r.Kind, standard = kindLocal, "local AWS"
 		r.Note = "local: only a run against AWS proves AWS"
 	case isAWS(t.STS) && isAWS(t.S3):
 		r.Kind, standard = kindAWS, "AWS"
 	default:
-		r.Note = "not AWS: only a run against AWS proves AWS"
+		r.Note = otherNote
 	}
 	if r.Name == "" {
 		r.Name = standard

@@ -14,6 +14,8 @@ func TestTargetIsNamed(t *testing.T) {
 		{Target{}, "aws", "AWS"},
 		{Target{Name: "production"}, "aws", "production"},
 		{Target{Name: "AWS", Local: true}, "local", "AWS"},
+		{Target{Other: true, STS: "http://127.0.0.1:1", S3: "http://127.0.0.1:1"}, "other", "a server that is not AWS"},
+		{Target{Name: "AWS", Other: true}, "other", "AWS"},
 
 		// What is on this machine is local, whatever it is called.
 		{Target{Name: "AWS", STS: "http://127.0.0.1:1"}, "local", "AWS"},

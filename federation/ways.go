@@ -331,14 +331,21 @@ func (v *prover) arrival(ctx context.Context, o *actor, arrived object, writer *
 		unknown.message = o.Name + " has no session to look where it went"
 		return unknown
 	}
-	switch seen := v.get(arrived)(ctx, o.client); {
+	seen := v.get(arrived)(ctx, o.client)
+	if seen.answer == Denied {
+		// Some servers say that to an owner of what is not there.
+		out, listed := v.listed(ctx, o.client, listing{prefix: &arrived.key})
+		if seen = listed; listed.answer == Allowed && !holds(out, arrived.key) {
+			seen.code = "NoSuchKey"
+		}
+	}
+	switch {
 	case seen.code == "NoSuchKey":
 		return reply{answer: Held, status: http.StatusOK, message: "written under its own prefix"}
 	case seen.answer == Allowed:
 		v.remember(written{key: arrived.key}, writer, o)
 		return read(nil)
-	default:
-		unknown.message = o.Name + " could not look where it went: " + seen.text()
-		return unknown
 	}
+	unknown.message = o.Name + " could not look where it went: " + seen.text()
+	return unknown
 }

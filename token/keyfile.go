@@ -40,27 +40,35 @@ func WriteKeyFile(path string, k *Key) error {
 	if err != nil {
 		return fail(err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fail(fmt.Errorf("%w; a key file is never written over", fs.ErrExist))
-	}
-	if err != nil {
-		return fail(cause(err))
-	}
-	if err = writeAndSync(f, data); err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
-		_ = os.Remove(path) // what may not last is of no use, and in the way of the next try
-		return fail(cause(err))
+	if err := writeNewFile(path, data, 0o600); err != nil {
+		return fail(err)
 	}
 	return nil
 }
 
-func writeAndSync(f *os.File, data []byte) error {
+// writeNewFile returns when a file that was not there is on the disk.
+func writeNewFile(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w; it is never written over", fs.ErrExist)
+	}
+	if err != nil {
+		return cause(err)
+	}
+	if err = writeAndSync(f, data, mode); err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		_ = os.Remove(path) // what may not last is of no use, and in the way of the next try
+		return cause(err)
+	}
+	return nil
+}
+
+func writeAndSync(f *os.File, data []byte, mode fs.FileMode) error {
 	_, err := f.Write(data)
 	if err == nil {
-		err = f.Chmod(0o600) // a umask of 0700, say, would leave a file that nobody can load
+		err = f.Chmod(mode) // a umask of 0700, say, would leave a file that nobody can load
 	}
 	if err == nil {
 		err = f.Sync()
@@ -134,7 +142,7 @@ func LoadKeyFile(path string, p Purpose) (*Key, error) {
 }
 
 func readKeyFile(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold up the start
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -143,21 +151,40 @@ func readKeyFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
-		return nil, errors.New("want a file, got a directory")
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("want a regular file, got one of type %s", info.Mode().Type())
-	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, fmt.Errorf("want mode 0600 or less, got %04o: others than its owner may use it", mode)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFileLen+1))
+	return readAtMost(f, maxKeyFileLen)
+}
+
+// openRegular opens what is a file and nothing else, such as a FIFO, which would
+// hold up the start.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > maxKeyFileLen {
-		return nil, fmt.Errorf("want at most %d bytes, got more", maxKeyFileLen)
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = errors.New("want a file, got a directory")
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("want a regular file, got one of type %s", info.Mode().Type())
+	default:
+		return f, nil
+	}
+	_ = f.Close() // nothing was written
+	return nil, err
+}
+
+func readAtMost(r io.Reader, limit int) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > limit {
+		return nil, fmt.Errorf("want at most %d bytes, got more", limit)
 	}
 	return data, nil
 }

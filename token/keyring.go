@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -19,9 +22,10 @@ const maxKeys = 100
 // the next one, which AWS must know before it signs, and former ones whose
 // tokens still live. It is immutable and may be used concurrently.
 type Keyring struct {
-	signing *Key
-	byID    map[string]*Key
-	jwks    []byte
+	signing      *Key
+	byID         map[string]*Key
+	certificates map[string]*Certificate // by the id of the key; most have none
+	jwks         []byte
 }
 
 // NewKeyring makes a keyring. All keys have the signing key's purpose, and
@@ -54,6 +58,30 @@ func NewKeyring(signing *Key, others ...*Key) (*Keyring, error) {
 	return r, nil
 }
 
+// WithCertificates returns the keyring with certificates in its JWKS. Each is for
+// one of the keys, for another one each, and valid now.
+func (r *Keyring) WithCertificates(now time.Time, certificates ...*Certificate) (*Keyring, error) {
+	n := &Keyring{signing: r.signing, byID: r.byID, certificates: map[string]*Certificate{}}
+	for _, c := range certificates {
+		if n.byID[c.KeyID()] == nil {
+			return nil, fmt.Errorf("keyring: want certificates of %s, got one of %s", strings.Join(slices.Sorted(maps.Keys(r.byID)), ", "), c.KeyID())
+		}
+		if n.certificates[c.KeyID()] != nil {
+			return nil, fmt.Errorf("keyring: want one certificate for a key, got two of %s", c.KeyID())
+		}
+		if err := c.check(now); err != nil {
+			return nil, fmt.Errorf("keyring: %w", err)
+		}
+		n.certificates[c.KeyID()] = c
+	}
+	jwks, err := n.encode()
+	if err != nil {
+		return nil, fmt.Errorf("keyring: encoding the JWK Set: %w", err)
+	}
+	n.jwks = jwks
+	return n, nil
+}
+
 // SigningKeyID is the id of the key that signs.
 func (r *Keyring) SigningKeyID() string { return r.signing.ID() }
 
@@ -65,6 +93,10 @@ func (r *Keyring) Purpose() Purpose { return r.signing.purpose }
 // the bytes stay the same when another key takes over the signing. There is no
 // key_ops: AWS STS refuses keys that have it.
 //
+// A key with a certificate has x5c and x5t#S256 as well. Where there is any, the key
+// that signs comes first: who reads x5c is Ceph's RADOS gateway, and it takes the
+// first key for the only one (seen of 16.2).
+//
 // Only the broker verifies session tokens, so the set of a session keyring is
 // empty: wired to the wrong place, it publishes nothing.
 func (r *Keyring) JWKS() []byte { return bytes.Clone(r.jwks) }
@@ -73,10 +105,24 @@ func (r *Keyring) encode() ([]byte, error) {
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
 	if r.Purpose() == PurposeOIDC {
 		for id, k := range r.byID {
-			set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.public, KeyID: id, Algorithm: algorithm, Use: "sig"})
+			jwk := jose.JSONWebKey{Key: k.public, KeyID: id, Algorithm: algorithm, Use: "sig"}
+			if c := r.certificates[id]; c != nil {
+				c.into(&jwk)
+			}
+			set.Keys = append(set.Keys, jwk)
 		}
 	}
-	slices.SortFunc(set.Keys, func(a, b jose.JSONWebKey) int { return cmp.Compare(a.KeyID, b.KeyID) })
+	slices.SortFunc(set.Keys, func(a, b jose.JSONWebKey) int {
+		if len(r.certificates) > 0 && a.KeyID != b.KeyID {
+			switch r.SigningKeyID() {
+			case a.KeyID:
+				return -1
+			case b.KeyID:
+				return 1
+			}
+		}
+		return cmp.Compare(a.KeyID, b.KeyID)
+	})
 	return json.Marshal(set)
 }
 

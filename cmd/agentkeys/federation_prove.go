@@ -21,6 +21,8 @@ import (
 type proveOptions struct {
 	federationOptions
 	target, stsEndpoint, s3Endpoint string
+	other                           bool
+	publicBucket                    string
 
 	broker  string
 	wallets []string
@@ -90,6 +92,9 @@ func (o *proveOptions) bindProve(cmd *cobra.Command) {
 	flags.StringVar(&o.stsEndpoint, "sts-endpoint-url", "", "`URL` of STS, where it is not --endpoint-url's")
 	flags.StringVar(&o.s3Endpoint, "s3-endpoint-url", "", "`URL` of S3, where it is not --endpoint-url's")
 	flags.StringVar(&o.target, "target-name", "", "`NAME` of the target in the report; its kind unless set")
+	flags.BoolVar(&o.other, "other-server", false, "the target is neither AWS nor a local AWS, but Ceph's RADOS gateway, say")
+	flags.StringVar(&o.publicBucket, "public-bucket", "",
+		"what callers without a signature call the bucket, where that is not its name (TENANT:BUCKET at a RADOS gateway)")
 	flags.StringVar(&o.broker, "broker", "", "`URL` of the broker to sign in at; the issuer unless set")
 	flags.StringArrayVar(&o.wallets, "wallet", nil, "[NAME=]`FILE` of a tenant's wallet key; twice")
 	flags.Int64Var(&o.chainID, "chain-id", 1, "EIP-155 chain id to sign in for")
@@ -285,9 +290,9 @@ func (o *proveOptions) targetOf(sdk aws.Config) federation.Target {
 		return aws.ToString(configured)
 	}
 	return federation.Target{
-		Name: o.target,
-		STS:  pick(o.stsEndpoint, sts.NewFromConfig(sdk).Options().BaseEndpoint),
-		S3:   pick(o.s3Endpoint, s3.NewFromConfig(sdk).Options().BaseEndpoint),
+		Name: o.target, Other: o.other, PublicBucket: o.publicBucket,
+		STS: pick(o.stsEndpoint, sts.NewFromConfig(sdk).Options().BaseEndpoint),
+		S3:  pick(o.s3Endpoint, s3.NewFromConfig(sdk).Options().BaseEndpoint),
 	}
 }
 

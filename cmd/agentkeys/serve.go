@@ -113,7 +113,10 @@ func databaseHint(err error) error {
 }
 
 // keySet holds the loaded keys of both purposes; the first of each signs.
-type keySet struct{ oidc, session []*token.Key }
+type keySet struct {
+	oidc, session []*token.Key
+	certificates  []*token.Certificate
+}
 
 func loadKeys(c config.Config) (keySet, error) {
 	var k keySet
@@ -121,8 +124,17 @@ func loadKeys(c config.Config) (keySet, error) {
 	if k.oidc, err = loadPurpose(token.PurposeOIDC, c.OIDCKeyFile, c.OIDCExtraKeys); err != nil {
 		return k, err
 	}
-	k.session, err = loadPurpose(token.PurposeSession, c.SessionKeyFile, c.SessionExtraKeys)
-	return k, err
+	if k.session, err = loadPurpose(token.PurposeSession, c.SessionKeyFile, c.SessionExtraKeys); err != nil {
+		return k, err
+	}
+	for _, path := range c.OIDCCertificates {
+		certificate, err := token.LoadCertificateFile(path)
+		if err != nil {
+			return k, err
+		}
+		k.certificates = append(k.certificates, certificate)
+	}
+	return k, nil
 }
 
 func loadPurpose(purpose token.Purpose, signing string, extra []string) ([]*token.Key, error) {
@@ -145,6 +157,11 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 	oidc, err := token.NewKeyring(keys.oidc[0], keys.oidc[1:]...)
 	if err != nil {
 		return fail(err)
+	}
+	if len(keys.certificates) > 0 {
+		if oidc, err = certified(oidc, keys.certificates, log); err != nil {
+			return fail(err)
+		}
 	}
 	session, err := token.NewKeyring(keys.session[0], keys.session[1:]...)
 	if err != nil {
@@ -171,6 +188,25 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint, TagKey: c.OIDCTagKey,
 		JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
 	}, identities, nil
+}
+
+// certificateNotice is how long before its end a certificate is warned of. One that
+// has ended keeps the broker from starting again.
+const certificateNotice = 30 * 24 * time.Hour
+
+// certified puts the certificates into the JWKS.
+func certified(oidc *token.Keyring, certificates []*token.Certificate, log *slog.Logger) (*token.Keyring, error) {
+	now := time.Now()
+	for _, c := range certificates {
+		if end := c.ExpiresAt(); end.After(now) && end.Before(now.Add(certificateNotice)) {
+			log.Warn("a certificate ends soon", "key", c.KeyID(), "until", end.Format(time.RFC3339))
+		}
+	}
+	oidc, err := oidc.WithCertificates(now, certificates...)
+	if err != nil {
+		return nil, hint{err, "correct BROKER_OIDC_CERTIFICATE_FILES; \"agentkeys certificate\" makes a certificate for a key"}
+	}
+	return oidc, nil
 }
 
 // checkClock refuses a clock that lies before the newest record.
