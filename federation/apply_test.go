@@ -24,6 +24,7 @@ var situations = map[string]func(testing.TB, *account){
 // which every document is either as before or as planned; the error says which are;
 // and a second run ends where a run without a failure ends.
 func TestApplyHalfWay(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range situations {
 		straight := newAccount(t)
 		prepare(t, straight)

@@ -31,6 +31,7 @@ func explainCertificate(t testing.TB, key *ecdsa.PrivateKey) []string {
 // TestExplainAgreesOnKeys changes what the issuer publishes. Each case has a local
 // AWS of its own, since STS keeps the keys it has fetched.
 func TestExplainAgreesOnKeys(t *testing.T) {
+	t.Parallel()
 	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

@@ -132,6 +132,7 @@ func (o *stsOracle) hardened() string {
 // TestExplainAgreesWithSTS holds Explain against the local STS, over HTTP, for
 // every token under every trust policy.
 func TestExplainAgreesWithSTS(t *testing.T) {
+	t.Parallel()
 	o := newSTSOracle(t)
 	tokens := map[string]string{}
 	for name, change := range explainTokens(o) {
@@ -158,6 +159,7 @@ func TestExplainAgreesWithSTS(t *testing.T) {
 // The same with the provider, its clients, the call and the text of the token
 // changed.
 func TestExplainAgreesOnCalls(t *testing.T) {
+	t.Parallel()
 	o := newSTSOracle(t)
 	calls := map[string]url.Values{
 		"plain": nil, "short role": {"RoleArn": {"short"}}, "no role": {"RoleArn": {"arn:aws:iam::111122223333:user/x"}},

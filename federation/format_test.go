@@ -211,6 +211,7 @@ func TestTemplateHoldsTheDocuments(t *testing.T) {
 
 // TestCFNLint holds the template against CloudFormation's own schemas.
 func TestCFNLint(t *testing.T) {
+	t.Parallel()
 	lint, err := exec.LookPath("cfn-lint")
 	if err != nil {
 		t.Skip("NOT RUN: cfn-lint is not installed (pip install cfn-lint)")

@@ -39,7 +39,7 @@ func TestBareErrorsOfSTS(t *testing.T) {
 			defer server.Close()
 			v := newProver(Proof{
 				Config: testConfig(), CallTimeout: time.Minute, Now: time.Now,
-				Target: Target{Local: test.local, STS: server.URL, S3: server.URL, HTTPClient: server.Client()},
+				Target: Target{Local: test.local, Other: !test.local, STS: server.URL, S3: server.URL, HTTPClient: server.Client()},
 			})
 			r, _, client := v.assume(t.Context(), "a.b.c", "alice")
 			if r.answer != test.want || client != nil || test.code != "" && r.code != test.code {

@@ -448,6 +448,7 @@ func TestPlanTextIsPrintable(t *testing.T) {
 // Whatever somebody else has in the bucket policy is there after a plan was applied
 // that was not told to drop it, or nothing is changed at all.
 func TestPlanNeverDropsStatementsOfOthers(t *testing.T) {
+	t.Parallel()
 	a := newAccount(t)
 	a.setUp(t, render(t, a.config, Plain), nil)
 	rapid.Check(t, func(rt *rapid.T) {

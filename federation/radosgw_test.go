@@ -28,6 +28,7 @@ import (
 // TestProveRadosgw proves the isolation at a server that is none of ours: Ceph's
 // RADOS gateway, with tokens of a real broker and the documents of docs/radosgw.md.
 func TestProveRadosgw(t *testing.T) {
+	t.Parallel()
 	needGateway(t)
 	g := startGateway(t)
 	w := newCephSetUp(t, g)

@@ -46,6 +46,7 @@ func takenByClaim(key string) bool {
 // TestRenderedDocumentsAreValid: whatever a configuration validly has, AWS's
 // rules admit the documents in the place where each goes.
 func TestRenderedDocumentsAreValid(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawnConfig(t)
 		x := Extras{
@@ -91,6 +92,7 @@ func TestRenderedDocumentsAreValid(t *testing.T) {
 // carries, the trust policy admits, and the bucket policy opens with it that
 // tenant's folder and no other.
 func TestTokenTrustAndBucketAgree(t *testing.T) {
+	t.Parallel()
 	key, err := token.GenerateKey(token.PurposeOIDC)
 	if err != nil {
 		t.Fatal(err)

@@ -143,6 +143,7 @@ func TestHCLHoldsTheDocuments(t *testing.T) {
 // TestTerraform asks Terraform itself: its formatter leaves the file alone, and it
 // reads the policies that we wrote. Neither needs a provider.
 func TestTerraform(t *testing.T) {
+	t.Parallel()
 	terraform, err := exec.LookPath("terraform")
 	if err != nil {
 		t.Skip("NOT RUN: terraform is not installed")
