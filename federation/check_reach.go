@@ -126,15 +126,18 @@ func (d *entrance) resource(key string) string {
 // asks are the requests of one action at a door: there with one grant alone, and
 // behind it with all.
 func (k *checker) asks(a *caller, d *entrance, action, key string, grant *part, extra func(*policy.Context)) []*ask {
-	keys := d.keys
+	keys, names := d.keys, a.names
 	if extra != nil {
-		keys = keys.Clone()
+		keys, names = keys.Clone(), maps.Clone(names)
 		extra(keys)
+		for _, key := range []string{"s3:prefix", "s3:delimiter"} {
+			names[key] = key
+		}
 	}
 	one := func(l layers, resource string) *ask {
 		return &ask{
 			request: policy.Request{Principal: a.who, Action: action, Resource: resource, ResourceAccount: k.Config.Account},
-			keys:    keys, names: a.names, layers: l,
+			keys:    keys, names: names, layers: l,
 			free: func(key string) bool {
 				if _, set := keys.Values(key); set || extra != nil && (key == "s3:prefix" || key == "s3:delimiter") {
 					return false

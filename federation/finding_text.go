@@ -113,13 +113,18 @@ func (t findingText) finding(n int, f Finding) {
 	number := fmt.Sprintf("%2d. ", n)
 	t.line(t.paint(bold+";"+sgr, number+printable(code)))
 	at := len(number)
-	t.block(at, "", []string{f.Title})
+	title := shortTenants(f.Title)
+	t.block(at, "", []string{title})
 	w := f.Witness
+	who := shortTenants(w.Principal)
+	if strings.HasPrefix(title, who) { // said already
+		who = ""
+	}
 	for _, r := range []struct {
 		name   string
 		values []string
 	}{
-		{"who", []string{w.Principal}},
+		{"who", []string{who}},
 		{"does", []string{w.Action}},
 		{"on", []string{w.Resource}},
 		{"with", contextRows(w.Context)},
@@ -131,6 +136,12 @@ func (t findingText) finding(n int, f Finding) {
 		}
 	}
 	t.line("")
+}
+
+// shortTenants cuts tenants' tags down to what tells them apart; the request
+// itself has them in full.
+func shortTenants(s string) string {
+	return literalTenant.ReplaceAllStringFunc(s, func(tag string) string { return tag[:6] + "…" + tag[len(tag)-4:] })
 }
 
 // joined is the parts that there are.

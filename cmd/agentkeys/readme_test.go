@@ -17,12 +17,18 @@ func TestReadmeShowsRealRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown := regexp.MustCompile("(?s)```\n\\$ go run ./cmd/agentkeys ([^\n]*)\n(.*?)```").FindAllStringSubmatch(string(data), -1)
-	if len(shown) != 2 {
-		t.Fatalf("the README shows %d runs, want 2", len(shown))
+	if len(shown) != 3 {
+		t.Fatalf("the README shows %d runs, want 3", len(shown))
 	}
 	for _, run := range shown {
 		var stdout bytes.Buffer
-		runCommand(t, strings.Fields(run[1]), &stdout)
+		args := strings.Fields(run[1])
+		for i, arg := range args { // the README stands at the root
+			if strings.HasPrefix(arg, "federation/") {
+				args[i] = "../../" + arg
+			}
+		}
+		runCommand(t, args, &stdout)
 		rest := stdout.String()
 		for line := range strings.Lines(run[2]) {
 			_, after, found := strings.Cut(rest, line)
@@ -66,7 +72,7 @@ func TestReadmeCommandsExist(t *testing.T) {
 		t.Error("CI and the README do not name the same test command")
 	}
 	p := &program{}
-	for _, m := range regexp.MustCompile(`(?m)agentkeys (init|keygen|serve|demo|dev|mint)\b`).FindAllStringSubmatch(string(readme), -1) {
+	for _, m := range regexp.MustCompile(`(?m)agentkeys (init|keygen|serve|demo|dev|mint|federation)\b`).FindAllStringSubmatch(string(readme), -1) {
 		if cmd, _, err := p.root().Find([]string{m[1]}); err != nil || cmd.Name() != m[1] {
 			t.Errorf("the README says agentkeys %s: %v", m[1], err)
 		}
