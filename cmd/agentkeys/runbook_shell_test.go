@@ -117,7 +117,7 @@ status=$?
 test $status != 255 || status=254
 exit $status`,
 	"scp": `for file; do
-  case $file in broker.example.com:*) cp "$RUNBOOK_BROKER_HOST/${file#*:}" . || exit; esac
+  case $file in agentkeys@broker.example.com:*) cp "$RUNBOOK_BROKER_HOST/${file#*:}" . || exit; esac
 done`,
 }
 
