@@ -138,6 +138,6 @@ func runbookEnviron(t *testing.T, brokerHost, awsURL string) []string {
 		return strings.HasPrefix(e, "AWS_") || strings.HasPrefix(e, "BROKER_") || strings.HasPrefix(e, "PATH=") || strings.HasPrefix(e, "HOME=")
 	})
 	return append(environ, "HOME="+home, "PATH="+home+":"+os.Getenv("PATH"), "RUNBOOK_AWS="+cli, "RUNBOOK_BROKER_HOST="+brokerHost,
-		"AWS_ENDPOINT_URL="+awsURL, "AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1",
+		"AWS_ENDPOINT_URL="+awsURL, "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE="+filepath.Join(home, "config"), "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(home, "credentials"))
 }
