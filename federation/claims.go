@@ -62,6 +62,16 @@ func TenantOf(token string, c Config) (string, error) {
 		SubjectPattern, c.TagKey, oneLine(read.Subject), oneLine(read.Tag))
 }
 
+// IssuerOf is the issuer and the one audience of a web identity token. The
+// signature is not verified.
+func IssuerOf(token string) (issuer, audience string, err error) {
+	c, err := readClaims(token, DefaultTagKey)
+	if err == nil && (c.Issuer == "" || c.Audience == "") {
+		err = fmt.Errorf("reading the web identity token: want an issuer and one audience, got issuer %q and audience %q", oneLine(c.Issuer), oneLine(c.Audience))
+	}
+	return c.Issuer, c.Audience, err
+}
+
 // sessionTag finds the tag in either of the forms that AWS reads. Where AWS
 // refuses a token for its tags, it reads none of them.
 func sessionTag(all map[string]json.RawMessage, key string) (tag, problem string) {

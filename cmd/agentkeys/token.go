@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,11 +20,11 @@ import (
 func (p *program) token() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "Look into a web identity token",
+		Short: "Look into a web identity token, or make the control that a proof needs",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.inspectToken())
+	cmd.AddCommand(p.inspectToken(), p.controlToken())
 	return cmd
 }
 
@@ -66,6 +67,60 @@ Exit status: 0 shown, 1 the signature is not good or the text is no token, 2 wro
 	cmd.Flags().StringVar(&tagKey, "tag-key", federation.DefaultTagKey, "session tag that isolates")
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")
 	return cmd
+}
+
+func (p *program) controlToken() *cobra.Command {
+	var keyFile, like, out, tagKey string
+	cmd := &cobra.Command{
+		Use:   "control --oidc-key FILE --like FILE --out FILE",
+		Short: "Sign a token that lacks the tag, for the proof to see it refused",
+		Long: `Signs, with the issuer's key, a token that differs from a tenant's in one thing: it has no session tags. No broker
+mints such a token, and AWS must give no session for it; "agentkeys federation prove --control-token" on a machine without
+the issuer's key sees whether that is so. It is good for five minutes, and goes to a file of mode 0600.`,
+		Example: "  agentkeys token control --oidc-key oidc.jwk --like alice.jwt --out control.jwt",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if keyFile == "" || like == "" || out == "" {
+				return usage(hint{errors.New("--oidc-key, --like and --out are all needed"), `see "agentkeys token control --help"`})
+			}
+			raw, err := readSecret(cmd, like)
+			if err != nil {
+				return err
+			}
+			jwt, err := controlLike(cmd.Context(), keyFile, raw, tagKey)
+			if err != nil {
+				return err
+			}
+			return writeToken(out, jwt)
+		},
+	}
+	cmd.Flags().StringVar(&keyFile, "oidc-key", "", "`FILE` of the issuer's key")
+	cmd.Flags().StringVar(&like, "like", "", "`FILE` with a tenant's token, or - for standard input")
+	cmd.Flags().StringVar(&out, "out", "", "`FILE` to write the control to, in the place of an earlier one")
+	cmd.Flags().StringVar(&tagKey, "tag-key", federation.DefaultTagKey, "session tag that isolates")
+	return cmd
+}
+
+// controlLike signs a control for the issuer, the audience and the tenant of a
+// token.
+func controlLike(ctx context.Context, keyFile, raw, tagKey string) (string, error) {
+	c := federation.Config{TagKey: tagKey}
+	tag, err := federation.TenantOf(raw, c)
+	if err != nil {
+		return "", err
+	}
+	if c.Issuer, c.Audience, err = federation.IssuerOf(raw); err != nil {
+		return "", err
+	}
+	source, err := signedControl(keyFile, c)
+	if err != nil {
+		return "", err
+	}
+	sign, err := source(federation.Tenant{Tag: tag})
+	if err != nil {
+		return "", err
+	}
+	return sign(ctx)
 }
 
 func (p *program) showToken(text, tagKey, format string, keys *federation.IssuerDocuments) error {
