@@ -127,6 +127,13 @@ func Load(environ []string) (Config, error) {
 	return c, nil
 }
 
+// CheckNames refuses variables that begin as the broker's do and are none of
+// them, in an environment in the form of os.Environ.
+func CheckNames(environ []string) error {
+	_, errs := collect(environ)
+	return errors.Join(errs...)
+}
+
 // Set names the BROKER_* variables that an environment holds.
 func Set(environ []string) []string {
 	var names []string

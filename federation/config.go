@@ -48,8 +48,20 @@ func (c Config) Validate() error {
 		checkBucket(c.Bucket),
 		checkPrefix(c.Prefix),
 		checkTagKey(c.TagKey),
+		checkAdministrators(c.Administrators),
 		checkPattern("audience", c.Audience, 255, audienceForm, "1 to 255 printable characters without space, $, * or ?"),
 	)
+}
+
+var administratorForm = regexp.MustCompile(`^arn:[a-z-]+:(?:iam|sts)::[0-9]{12}:(?:root|(?:user|role|assumed-role)/.+)$`)
+
+func checkAdministrators(arns []string) error {
+	for _, arn := range arns {
+		if !administratorForm.MatchString(arn) {
+			return fmt.Errorf("federation config: administrators: want the ARN of a user, a role or another account's root, got %q", arn)
+		}
+	}
+	return nil
 }
 
 var (

@@ -30,6 +30,13 @@ const (
 	fileOrganization = "organization.json"
 )
 
+// requiredFiles says of the files that must be there where they come from.
+var requiredFiles = map[string]string{
+	fileConfig:       "our own configuration, as agentkeys federation check --save writes it",
+	fileIAM:          "the output of aws iam get-account-authorization-details",
+	fileBucketPolicy: "the output of aws s3api get-bucket-policy, or {} where there is none",
+}
+
 // maxFile is how much of a file is read, in bytes: an account of the largest
 // quota has less.
 const maxFile = 256 << 20
@@ -111,7 +118,7 @@ func readFile(path string) ([]byte, error) {
 func (r folder) require(name string, into any) error {
 	there, err := r.decode(name, into)
 	if err == nil && !there {
-		err = fmt.Errorf("reading %s: %w", filepath.Join(r.dir, name), fs.ErrNotExist)
+		err = fmt.Errorf("reading %s: %w; it is %s", filepath.Join(r.dir, name), fs.ErrNotExist, requiredFiles[name])
 	}
 	return err
 }

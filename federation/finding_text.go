@@ -18,10 +18,10 @@ func (r *CheckReport) WriteText(w io.Writer, colour bool) error {
 	t.line(t.paint(bold, "AgentKeys federation check: ") + t.verdict())
 	t.row("target", r.Target)
 	t.line("")
+	t.list("could not be read, so nothing is known of what it lets in", r.Unread)
 	for i, f := range r.Findings {
 		t.finding(i+1, f)
 	}
-	t.list("could not be read, so nothing is known of what it lets in", r.Unread)
 	t.list("advice", r.Advice)
 	t.list("not looked at", r.NotLookedAt)
 	t.row("verdict", "")
@@ -131,6 +131,10 @@ func (t findingText) finding(n int, f Finding) {
 		{decidedByLabel(f.Code), statementRows(f.DecidedBy)},
 		{"fix", []string{f.Fix}},
 	} {
+		if r.name == "on" { // to be copied as it stands, however long
+			t.line(pad(strings.Repeat(" ", at)+r.name, at+name) + printable(w.Resource))
+			continue
+		}
 		if len(r.values) > 0 && r.values[0] != "" {
 			t.block(at+name, strings.Repeat(" ", at)+r.name, r.values)
 		}

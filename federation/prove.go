@@ -413,7 +413,7 @@ func (v *prover) remove(ctx context.Context, w written) bool {
 			continue
 		}
 		r := v.ask(ctx, func(ctx context.Context) reply { return v.undo(w)(ctx, client) })
-		if r.answer == Allowed || r.code == "NoSuchKey" || r.code == "NoSuchUpload" {
+		if r.answer == Allowed || slices.Contains([]string{"NoSuchKey", "NoSuchUpload", "NoSuchBucket"}, r.code) {
 			return true
 		}
 	}

@@ -34,7 +34,10 @@ type devState struct {
 }
 
 const (
-	devFile   = "dev.json"
+	devFile = "dev.json"
+	// federationFile is the configuration for agentkeys federation.
+	federationFile = "federation.json"
+
 	devFormat = 1
 	devBucket = "agentkeys-dev"
 )
@@ -238,12 +241,16 @@ func fillDev(ctx context.Context, dir, issuer string) (devState, error) {
 	if err := setUpDev(ctx, dir, state); err != nil {
 		return state, err
 	}
-	data, err := json.MarshalIndent(state, "", "  ")
-	if err != nil {
-		return state, err
-	}
-	if err := os.WriteFile(filepath.Join(dir, devFile), append(data, '\n'), 0o600); err != nil {
-		return state, fmt.Errorf("writing the state: %w", err)
+	c := localFederation(state.Issuer, state.Bucket)
+	c.Administrators = []string{"arn:aws:iam::" + localAccount + ":user/admin"}
+	for name, value := range map[string]any{devFile: state, federationFile: c} {
+		data, err := json.MarshalIndent(value, "", "  ")
+		if err != nil {
+			return state, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), append(data, '\n'), 0o600); err != nil {
+			return state, fmt.Errorf("writing the state: %w", err)
+		}
 	}
 	return state, nil
 }
@@ -284,7 +291,7 @@ var devText = template.Must(template.New("dev").Funcs(template.FuncMap{"sh": she
 
 What to paste next, in another terminal. Alice's own prefix is listed, bob's is AccessDenied:
 
-  export AWS_EC2_METADATA_DISABLED=true AWS_PAGER= AWS_REGION={{.Region}}
+  export AWS_EC2_METADATA_DISABLED=true AWS_PAGER= AWS_REGION={{.Region}} AWS_DEFAULT_REGION={{.Region}}
   TOKEN=$({{sh .Program}} mint --broker {{.Issuer}} --wallet {{sh .AliceKey}})
   eval "$(aws --endpoint-url {{.AWS}} sts assume-role-with-web-identity \
       --role-arn arn:aws:iam::{{.Account}}:role/{{.Role}} --role-session-name alice \
@@ -295,10 +302,16 @@ What to paste next, in another terminal. Alice's own prefix is listed, bob's is 
   aws --endpoint-url {{.AWS}} s3 ls s3://{{.Bucket}}/{{.Prefix}}/{{.AliceTag}}/
   aws --endpoint-url {{.AWS}} s3 ls s3://{{.Bucket}}/{{.Prefix}}/{{.BobTag}}/
 
-The administrator of the local account, to change what you like:
+The administrator of the local account, to change what you like (export it where no session is set):
 
   AWS_ACCESS_KEY_ID={{.AdminID}} AWS_SECRET_ACCESS_KEY={{.AdminSecret}}
+{{if .Federation}}
+With these in the environment, the ways in that are left and the proof of what is closed:
 
+  {{sh .Program}} federation check --config {{sh .Federation}} --endpoint-url {{.AWS}}
+  {{sh .Program}} federation prove --config {{sh .Federation}} --endpoint-url {{.AWS}} \
+      --wallet {{sh .AliceKey}} --wallet {{sh .BobKey}} --oidc-key {{sh .OIDCKey}}
+{{end}}
 Ctrl-C stops both servers.
 
 `))
@@ -320,7 +333,12 @@ func (p *program) printDev(dir string, state devState, made bool, a *localAWS) e
 	if err != nil {
 		program = "agentkeys"
 	}
+	configuration := filepath.Join(dir, federationFile)
+	if _, err := os.Stat(configuration); err != nil { // of a state from before there was one
+		configuration = ""
+	}
 	return devText.Execute(p.stdout, map[string]any{
+		"Federation": configuration, "BobKey": filepath.Join(dir, "bob.key"), "OIDCKey": filepath.Join(dir, oidcKeyFile),
 		"Issuer": state.Issuer, "AWS": a.url, "Account": localAccount, "Region": localRegion, "Dir": dir, "AliceKey": filepath.Join(dir, "alice.key"), "Made": made,
 		"Bucket": state.Bucket, "Role": localRole, "Prefix": localPrefix, "Program": program,
 		"Alice": state.Wallets["alice"], "AliceTag": strings.ToLower(state.Wallets["alice"]),

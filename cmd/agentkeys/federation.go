@@ -16,8 +16,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
+	"agentkeys/config"
 	"agentkeys/federation"
 )
 
@@ -91,6 +93,9 @@ func (o *federationOptions) bindEndpoint(cmd *cobra.Command) {
 // load puts the configuration together and validates it.
 func (o *federationOptions) load(cmd *cobra.Command, environ []string) (federation.Config, error) {
 	var c federation.Config
+	if err := config.CheckNames(environ); err != nil {
+		return c, usage(err)
+	}
 	if o.file != "" {
 		var err error
 		if c, err = readFederationFile(o.file); err != nil {
@@ -159,7 +164,7 @@ func (o *federationOptions) sdkConfig(ctx context.Context, c federation.Config) 
 			return aws.Config{}, usage(fmt.Errorf("--endpoint-url: want a URL with http or https, got %q", o.endpoint))
 		}
 	}
-	loaded, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(c.Region))
+	loaded, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(c.Region), awsconfig.WithLogger(logging.Nop{}))
 	if err != nil {
 		return loaded, fmt.Errorf("reading the AWS configuration: %w", err)
 	}
@@ -174,6 +179,10 @@ func (o *federationOptions) awsClients(ctx context.Context, c federation.Config)
 	sdk, err := o.sdkConfig(ctx, c)
 	if err != nil {
 		return federation.AWS{}, err
+	}
+	if _, err := sdk.Credentials.Retrieve(ctx); err != nil {
+		return federation.AWS{}, hint{fmt.Errorf("no AWS credentials found, want some of account %s", c.Account),
+			"set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"}
 	}
 	return federation.AWS{
 		IAM:     iam.NewFromConfig(sdk),

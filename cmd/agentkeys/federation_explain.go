@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"agentkeys/federation"
+	"agentkeys/policy"
 )
 
 // explainOptions are the flags of explain.
@@ -119,6 +121,12 @@ func (o *explainOptions) check(cmd *cobra.Command) error {
 		return usage(errors.New("--resource, --key and --list-prefix: want --action with them, got none"))
 	case o.resource != "" && o.key != "":
 		return usage(errors.New("--resource and --key: want one of them, got both"))
+	case o.action != "":
+		if err := checkAction(o); err != nil {
+			return usage(err)
+		}
+	}
+	switch {
 	case changed("duration") && o.duration == 0:
 		return usage(errors.New("--duration: want a number of seconds, got 0"))
 	}
@@ -257,4 +265,23 @@ func (o *explainOptions) readErrorText(cmd *cobra.Command) (string, error) {
 		err = usage(errors.New("the error's text: want what the client printed, got nothing"))
 	}
 	return text, err
+}
+
+// checkAction wants an action that S3 has, and an object where it is done on one.
+func checkAction(o *explainOptions) error {
+	name, ok := strings.CutPrefix(strings.ToLower(o.action), "s3:")
+	if !ok {
+		return fmt.Errorf("--action: want an action of S3 such as s3:GetObject, got %q", o.action)
+	}
+	actions := policy.Actions("s3")
+	i := slices.IndexFunc(actions, func(a policy.ActionInfo) bool { return strings.EqualFold(a.Name, name) })
+	switch {
+	case i < 0:
+		return fmt.Errorf("--action: S3 has no action %q", o.action)
+	case slices.Contains(actions[i].Resources, "object") && o.key == "" && o.resource == "":
+		return fmt.Errorf("--action %s is done on an object: give its --key, or its ARN as --resource", o.action)
+	case o.resource != "" && !strings.HasPrefix(o.resource, "arn:"):
+		return fmt.Errorf("--resource: want an ARN, got %q; an object's name goes behind --key", o.resource)
+	}
+	return nil
 }

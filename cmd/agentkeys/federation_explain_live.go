@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,7 +20,11 @@ func (o *explainOptions) bindLive(cmd *cobra.Command) { o.bindEndpoint(cmd) }
 func (o *explainOptions) live(ctx context.Context, in *federation.ExplainInput) error {
 	clients, err := o.awsClients(ctx, in.Config)
 	if err != nil {
-		return err
+		var s status
+		if errors.As(err, &s) { // wrong use
+			return err
+		}
+		return status{exitInconclusive, err}
 	}
 	if in.Account, err = federation.Fetch(ctx, clients, in.Config); err != nil {
 		return status{exitInconclusive, hint{err, "give the documents as files with --from, or fetch nothing with --offline"}}

@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -59,7 +61,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if errors.As(err, &s) && s.err == nil {
 		return s.code
 	}
-	for line := range strings.Lines(err.Error()) {
+	for line := range strings.Lines(withoutSecrets(err.Error(), args)) {
 		fmt.Fprintf(stderr, "agentkeys: error: %s\n", strings.TrimSuffix(line, "\n"))
 	}
 	var h hint
@@ -70,6 +72,24 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return s.code
 	}
 	return exitBroken
+}
+
+// secretLike is what a token, a private key in hexadecimal digits or a key file's
+// content looks like.
+var secretLike = regexp.MustCompile(`eyJ[A-Za-z0-9_.-]{16,}|\b(?:0x)?[0-9a-fA-F]{64}\b|(?s)\{.*"d"\s*:.*`)
+
+// withoutSecrets takes out of an error what somebody wrote on the command line in
+// the place of the name of a file: errors repeat their arguments, and end up in
+// logs.
+func withoutSecrets(text string, args []string) string {
+	for _, arg := range args {
+		if secret := secretLike.FindString(arg); secret != "" {
+			text = strings.ReplaceAll(text, secret, "[what looks like a secret]")
+			quoted := strconv.Quote(secret)
+			text = strings.ReplaceAll(text, quoted[1:len(quoted)-1], "[what looks like a secret]")
+		}
+	}
+	return text
 }
 
 // status is an error that fixes the exit status. With no error inside there is

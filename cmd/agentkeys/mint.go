@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,6 +62,9 @@ AWS_WEB_IDENTITY_TOKEN_FILE wants it. The token is a credential for five minutes
 // writeToken puts a token into a file in one step, so that an SDK that reads it
 // meanwhile finds the old one or the new one whole.
 func writeToken(path, jwt string) (err error) {
+	if err := checkPlaceOfToken(path); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".token-") // of mode 0600
 	if err != nil {
 		return fmt.Errorf("writing the token: %w", err)
@@ -89,4 +94,28 @@ func refusal(err error) error {
 		return hint{err, "see that the broker runs, and that --broker is its issuer URL"}
 	}
 	return err
+}
+
+// checkPlaceOfToken lets a token take the place of an earlier one, or of nothing:
+// a key or a configuration under that name is a slip of the hand.
+func checkPlaceOfToken(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("writing the token: %w", err)
+	}
+	refused := hint{fmt.Errorf("writing the token: %s is there and holds no token; it is not written over", path), "name another file with --out"}
+	if !info.Mode().IsRegular() || info.Size() > maxSecret {
+		return refused
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("writing the token: %w", err)
+	}
+	if text := strings.TrimSpace(string(data)); text != "" && (!strings.HasPrefix(text, "eyJ") || strings.Count(text, ".") != 2) {
+		return refused
+	}
+	return nil
 }
