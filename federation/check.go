@@ -52,8 +52,8 @@ type checker struct {
 	now     time.Time
 	actions map[string]policy.ActionInfo // S3's, by folded name
 
-	parts       map[string][]*part // by document
-	byName      map[string]*part   // by the name of the part's policy
+	parts       map[*policy.Document][]*part
+	byName      map[string]*part // by the name of the part's policy
 	ofRole      map[*Role]layers
 	ofResources []*part
 	everything  *part // allows everything
@@ -78,7 +78,7 @@ type checker struct {
 func newChecker(a *Account, now time.Time) (*checker, error) {
 	k := &checker{
 		Account: a, now: now.UTC().Truncate(time.Second), goals: newGoals(policy.Actions("s3")),
-		actions: map[string]policy.ActionInfo{}, parts: map[string][]*part{}, byName: map[string]*part{},
+		actions: map[string]policy.ActionInfo{}, parts: map[*policy.Document][]*part{}, byName: map[string]*part{},
 		ofRole: map[*Role]layers{}, assumed: map[*Role]*assumable{}, iamOf: map[string][2]string{},
 		found: map[string]int{}, advised: map[string]bool{}, unfinished: map[string]bool{},
 		report: &CheckReport{Target: a.Source, Findings: []Finding{}, Advice: []string{}, NotLookedAt: []string{}},
@@ -96,7 +96,7 @@ func newChecker(a *Account, now time.Time) (*checker, error) {
 	}
 	all := policy.Statement{Effect: policy.Allow, Action: []string{"*"}, Resource: []string{"*"}}
 	var err error
-	if k.everything, err = newPart("the other account's own policies", 0, all, &policy.Document{Version: "2012-10-17"}); err != nil {
+	if k.everything, err = newPart("the other account's own policies", 0, 0, all, &policy.Document{Version: "2012-10-17"}); err != nil {
 		return nil, err
 	}
 	k.everything.given = true

@@ -163,7 +163,11 @@ func (d *domain) bounds(family, text string) {
 		d.text("true", "false")
 	case "Numeric":
 		if f, err := strconv.ParseFloat(text, 64); err == nil {
-			d.text(text, number(f-1), number(f+1))
+			for _, f := range []float64{f, f - 1, f + 1} {
+				if d.key != "s3:max-keys" || f >= 1 { // a page of no keys shows none
+					d.text(number(f))
+				}
+			}
 		}
 	case "Date":
 		d.times(text)
