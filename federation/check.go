@@ -65,9 +65,13 @@ type checker struct {
 	data      *Role
 	tenants   []string
 	users     []*caller
-	outsiders []*caller            // of other accounts
-	assumed   map[*Role]*assumable // by role, other than the data role
-	iamOf     map[string][2]string // what of IAM an actor may change, by its name
+	outsiders []*caller             // of other accounts
+	assumed   map[*Role]*assumable  // by role, other than the data role
+	classed   map[*Role][][]string  // what classes found out
+	choicesOf map[*Role][]tagChoice // what tagChoices found out
+	named     map[string][]string   // what sessionNames found out, by role and tags
+	userID    []*condition          // on aws:userid, of policies that are nobody's own
+	iamOf     map[string][2]string  // what of IAM an actor may change, by its name
 
 	report     *CheckReport
 	found      map[string]int // findings by code and deciding statement: an index, from 1
@@ -79,7 +83,8 @@ func newChecker(a *Account, now time.Time) (*checker, error) {
 	k := &checker{
 		Account: a, now: now.UTC().Truncate(time.Second), goals: newGoals(policy.Actions("s3")),
 		actions: map[string]policy.ActionInfo{}, parts: map[*policy.Document][]*part{}, byName: map[string]*part{},
-		ofRole: map[*Role]layers{}, assumed: map[*Role]*assumable{}, iamOf: map[string][2]string{},
+		ofRole: map[*Role]layers{}, classed: map[*Role][][]string{}, choicesOf: map[*Role][]tagChoice{}, named: map[string][]string{},
+		assumed: map[*Role]*assumable{}, iamOf: map[string][2]string{},
 		found: map[string]int{}, advised: map[string]bool{}, unfinished: map[string]bool{},
 		report: &CheckReport{Target: a.Source, Findings: []Finding{}, Advice: []string{}, NotLookedAt: []string{}},
 	}

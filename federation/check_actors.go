@@ -58,6 +58,8 @@ func (k *checker) chooses(a *caller, action, key string) bool {
 	switch {
 	case fixed || slices.Contains(senderOnly, key):
 		return false
+	case key == "aws:sourceidentity" && a.role != nil && a.role != k.data:
+		return k.letsPass(a.role, "sts:SetSourceIdentity")
 	case key == "aws:tokenissuetime":
 		return a.who.Kind == policy.RoleSession
 	case slices.Contains(ofThePrincipal, key), strings.HasPrefix(key, "aws:principaltag/"):
@@ -201,12 +203,16 @@ func (k *checker) federated() []*caller {
 // tag sets the principal tags: those of the entity, and over them those of the
 // session, whatever their case (IAM User Guide, id_session-tags).
 func (k *checker) tag(a *caller, entity, session map[string]string) {
+	k.tagKeys(a.keys, entity, session)
+	if _, tagged := a.keys.Values("aws:principaltag/" + foldKey(k.Config.TagKey)); tagged {
+		a.show("aws:PrincipalTag/" + k.Config.TagKey)
+	}
+}
+
+func (k *checker) tagKeys(keys *policy.Context, entity, session map[string]string) {
 	for _, tags := range []map[string]string{entity, session} {
 		for _, key := range slices.Sorted(maps.Keys(tags)) {
-			a.keys.Set("aws:PrincipalTag/"+key, tags[key])
-			if strings.EqualFold(key, k.Config.TagKey) {
-				a.show("aws:PrincipalTag/" + k.Config.TagKey)
-			}
+			keys.Set("aws:PrincipalTag/"+key, tags[key])
 		}
 	}
 }

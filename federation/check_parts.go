@@ -133,6 +133,13 @@ func (p *part) admits(action string) bool {
 		list, not = p.statement.NotAction, true
 	}
 	matches := slices.ContainsFunc(list, func(text string) bool {
+		end := strings.IndexAny(text, "*?")
+		if end < 0 {
+			return strings.EqualFold(text, action)
+		}
+		if end > len(action) || !strings.EqualFold(text[:end], action[:end]) {
+			return false
+		}
 		globs := p.document.Globs(strings.ToLower(text), true, nil)
 		return len(globs) == 1 && globs[0].Matches(strings.ToLower(action))
 	})

@@ -16,7 +16,9 @@ type ask struct {
 	keys    *policy.Context
 	names   map[string]string // the keys' names as they are written, by folded name
 	layers  layers
-	free    func(key string) bool // whether the sender chooses the key, by its folded name
+	// addsTags says that the sender may pass tags besides those in keys.
+	addsTags bool
+	free     func(key string) bool // whether the sender chooses the key, by its folded name
 }
 
 // answer is what a search came to.
@@ -295,7 +297,26 @@ func (s *searching) context(i int, chosen map[string]value) *policy.Context {
 		}
 		v.set(keys, key)
 	}
+	if a.addsTags {
+		s.listTags(keys)
+	}
 	return keys
+}
+
+// listTags adds the tags that the sender chose to aws:TagKeys.
+func (s *searching) listTags(keys *policy.Context) {
+	list, _ := keys.Values("aws:tagkeys")
+	for key, conditions := range s.conditions() {
+		name, ok := strings.CutPrefix(key, "aws:requesttag/")
+		if _, set := keys.Values(key); !ok || !set || slices.ContainsFunc(list, func(tag string) bool { return foldKey(tag) == name }) {
+			continue
+		}
+		list = append(slices.Clone(list), conditions[0].Key[len("aws:requesttag/"):])
+	}
+	if len(list) > 0 {
+		slices.Sort(list)
+		keys.SetList("aws:TagKeys", list...)
+	}
 }
 
 // conditions are the conditions that matter to the asks, by key.
