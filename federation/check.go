@@ -157,6 +157,7 @@ func (k *checker) run() {
 	k.users = nil
 	for _, u := range k.Users {
 		k.users = append(k.users, k.user(u))
+		k.users = append(k.users, k.temporary(u)...)
 	}
 	k.users = append(k.users, k.federated()...)
 	k.outsiders = k.strangers()

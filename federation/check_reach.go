@@ -3,7 +3,6 @@ package federation
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"strings"
 	"sync"
 
@@ -46,20 +45,14 @@ func (k *checker) posingAs(a *caller, tenant string) *caller {
 	b.keys.Set("aws:PrincipalTag/"+k.Config.TagKey, tenant)
 	b.show("aws:PrincipalTag/" + k.Config.TagKey)
 	for _, p := range k.resourceParts() {
-		for _, list := range [][]string{p.statement.Resource, p.statement.NotResource} {
-			for _, text := range list {
-				for _, m := range tagVariable.FindAllStringSubmatch(text, -1) {
-					b.keys.Set(m[1], tenant)
-				}
+		for _, key := range p.variables() {
+			if strings.HasPrefix(key, "aws:principaltag/") || key == "aws:username" {
+				b.keys.Set(key, tenant)
 			}
 		}
 	}
 	return &b
 }
-
-// tagVariable finds the variables that an administrator of another account fills
-// as he likes.
-var tagVariable = regexp.MustCompile(`(?i)\$\{(aws:PrincipalTag/[^},]+|aws:username)[},]`)
 
 // entrance is a way to address the bucket: by its name, or by an access point.
 type entrance struct {
