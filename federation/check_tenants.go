@@ -2,6 +2,7 @@ package federation
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -32,11 +33,11 @@ func (k *checker) findTenants() []string {
 	globs := lists.globs
 	tenants := slices.Clone(genericTenants)
 	count := map[string]int{}
-	for _, t := range tenants {
-		count[lists.met(t)]++
+	for _, met := range lists.met(tenants...) {
+		count[met]++
 	}
-	add := func(t string) {
-		switch met := lists.met(t); {
+	add := func(t, met string) {
+		switch {
 		case slices.Contains(tenants, t) || count[met] >= 2:
 		case len(tenants) >= maxTenants:
 			k.incomplete("tenants")
@@ -56,10 +57,17 @@ func (k *checker) findTenants() []string {
 				known = append(known, strings.TrimPrefix(t, kind.start))
 			}
 		}
-		for _, t := range k.distinguish("tenant", kind.start, globs, limits, known...) {
-			add(t)
+		texts := k.distinguish("tenant", kind.start, globs, limits, known...)
+		met := lists.met(texts...)
+		for i, t := range texts {
+			add(t, met[i])
+		}
+		for i, t := range texts {
+			if count[met[i]] >= 2 {
+				continue
+			}
 			if twin, ok := twinOf(t, globs); ok {
-				add(twin)
+				add(twin, met[i])
 			}
 		}
 	}
@@ -69,12 +77,18 @@ func (k *checker) findTenants() []string {
 // twinOf is another tenant that the same patterns match, so that two tenants of
 // one kind are there to be told apart.
 func twinOf(t string, globs []policy.Glob) (string, bool) {
+	texts := []string{t}
 	for i := len(t) - 1; i >= 2; i-- {
 		for _, digit := range "9c37" {
-			twin := t[:i] + string(digit) + t[i+1:]
-			if c := policy.Combinations(globs, t, twin); twin != t && c[0] == c[1] {
-				return twin, true
+			if twin := t[:i] + string(digit) + t[i+1:]; twin != t {
+				texts = append(texts, twin)
 			}
+		}
+	}
+	alike := policy.Combinations(globs, texts...)
+	for i, twin := range texts[1:] {
+		if alike[i+1] == alike[0] {
+			return twin, true
 		}
 	}
 	return "", false
@@ -106,16 +120,19 @@ func (l *tenantLists) add(d *policy.Document, text string, wild bool) {
 	}
 }
 
-// met is a byte for each list: whether one of its patterns matches the tenant.
-func (l *tenantLists) met(tenant string) string {
-	matches := policy.Combinations(l.globs, tenant)[0]
-	met := make([]byte, len(l.lists))
-	for i, list := range l.lists {
-		for _, glob := range list {
-			met[i] |= matches[glob]
+// met has a byte for each list: whether one of its patterns matches the tenant.
+func (l *tenantLists) met(tenants ...string) []string {
+	out := make([]string, len(tenants))
+	for n, matches := range policy.Combinations(l.globs, tenants...) {
+		met := make([]byte, len(l.lists))
+		for i, list := range l.lists {
+			for _, glob := range list {
+				met[i] |= matches[glob]
+			}
 		}
+		out[n] = string(met)
 	}
-	return string(met)
+	return out
 }
 
 func (k *checker) tenantLists() *tenantLists {
@@ -144,7 +161,7 @@ func (k *checker) tenantLists() *tenantLists {
 			}
 		}
 	}
-	for _, t := range k.tagsOfEntities() {
+	for _, t := range k.namesOfEntities() {
 		l.begin()
 		l.add(plain, t, false)
 	}
@@ -170,21 +187,20 @@ func (k *checker) addTenants(l *tenantLists, c *condition) {
 	}
 }
 
-// tagsOfEntities are the tenants that users and roles carry as tags.
-func (k *checker) tagsOfEntities() []string {
+// namesOfEntities are the tenants that users and roles carry as tags or are called
+// after: policy variables may put either in a tenant's place.
+func (k *checker) namesOfEntities() []string {
 	var list []string
-	tags := func(e Entity) {
-		for key, v := range e.Tags {
-			if strings.EqualFold(key, k.Config.TagKey) && literalTenant.MatchString(v) {
-				list = append(list, v)
-			}
+	add := func(e Entity) {
+		for _, text := range append(slices.Collect(maps.Values(e.Tags)), e.Name) {
+			list = append(list, literalTenant.FindAllString(text, -1)...)
 		}
 	}
 	for _, r := range k.Roles {
-		tags(r.Entity)
+		add(r.Entity)
 	}
 	for _, u := range k.Users {
-		tags(u.Entity)
+		add(u.Entity)
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
