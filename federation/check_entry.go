@@ -55,7 +55,17 @@ func (k *checker) registered(provider, audience string) bool {
 	return false
 }
 
-// tagKeysOf sets the keys of a request that passes tags.
+// dropRequestTags takes the keys of a request that passes tags away.
+func dropRequestTags(keys *policy.Context) {
+	names, _ := keys.Values("aws:tagkeys")
+	for _, name := range names {
+		keys.Delete("aws:RequestTag/" + name)
+	}
+	keys.Delete("aws:TagKeys")
+	keys.Delete("sts:TransitiveTagKeys")
+}
+
+// setRequestTags sets the keys of a request that passes tags.
 func setRequestTags(keys *policy.Context, tags map[string]string) {
 	if len(tags) == 0 {
 		return
@@ -127,39 +137,38 @@ func (k *checker) webAsks(r *Role, t webToken, grant *part, sessionName string) 
 // assuming are the requests that one call to assume a role comes down to, under
 // the two readings of AWS.
 type assuming struct {
-	strict []*ask
-	// lenient has the passing of tags evaluated with the keys of the call. The
-	// Service Authorization Reference lists none of them for TagSession, but it
-	// lacks the claims of OIDC tokens as well, which are known to be there.
-	lenient []*ask
-	// sourced has a source identity set as well, by a caller who chooses it.
-	sourced []*ask
+	strict [][]*ask // each a way to do it: with a source identity or without
+	// lenient has the passing of tags, and of a source identity, evaluated with the
+	// keys of the call. The Service Authorization Reference lists none of them for
+	// TagSession, nor tags for SetSourceIdentity, but it lacks the claims of OIDC
+	// tokens as well, which are known to be there.
+	lenient [][]*ask
 }
 
-func (a assuming) call() *ask { return a.strict[0] }
+func (a assuming) call() *ask { return a.strict[0][0] }
 
 // openTagKeys is the point on which the readings of assuming differ.
-const openTagKeys = "whether sts:TagSession is evaluated with the condition keys of the call that it comes with"
+const openTagKeys = "whether sts:TagSession and sts:SetSourceIdentity are evaluated with the condition keys of the call that they come with"
 
 // tryAssuming searches both readings.
 func (k *checker) tryAssuming(a assuming) answer {
-	ans := k.search(a.strict...)
-	if ans.allowed {
-		return ans
-	}
-	if a.sourced != nil {
-		if sourced := k.search(a.sourced...); sourced.allowed {
-			return sourced
+	var first answer
+	for i, asks := range a.strict {
+		ans := k.search(asks...)
+		if ans.allowed {
+			return ans
+		}
+		if i == 0 || ans.gotIn() && !first.gotIn() {
+			first = ans
 		}
 	}
-	if a.lenient == nil {
-		return ans
+	for _, asks := range a.lenient {
+		if ans := k.search(asks...); ans.allowed {
+			ans.allowed, ans.ambiguous = false, openTagKeys
+			return ans
+		}
 	}
-	if lenient := k.search(a.lenient...); lenient.allowed {
-		lenient.allowed, lenient.ambiguous = false, openTagKeys
-		return lenient
-	}
-	return ans
+	return first
 }
 
 // assumeAsks are the call that assumes a role and, where tags are passed, their
@@ -169,13 +178,16 @@ func (k *checker) assumeAsks(r *Role, who policy.Principal, keys *policy.Context
 	grant *part, free func(string) bool, names map[string]string, chooses bool,
 ) assuming {
 	own.resource, own.mustAllow, own.rcp = k.split(r.Trust), true, k.rcp
-	sourced := false
-	one := func(action string, l layers, strict bool) *ask {
-		sourced := sourced
+	one := func(action string, l layers, strict, sourced bool) *ask {
 		keys := keys
-		if strict && action == "sts:TagSession" {
+		tagged := tagged
+		if strict && action != call {
 			keys = keys.Clone()
 			keys.Delete("sts:RoleSessionName")
+		}
+		if strict && action == "sts:SetSourceIdentity" {
+			tagged = false
+			dropRequestTags(keys)
 		}
 		return &ask{
 			request: policy.Request{Principal: who, Action: action, Resource: r.ARN, ResourceAccount: k.Config.Account},
@@ -189,28 +201,35 @@ func (k *checker) assumeAsks(r *Role, who policy.Principal, keys *policy.Context
 					return chooses && tagged && key != "aws:requesttag/"+foldKey(k.Config.TagKey)
 				case key == "sts:transitivetagkeys":
 					return chooses && tagged
-				case key == "sts:sourceidentity":
-					return sourced
+				case key == "sts:sourceidentity" && !sourced:
+					return false
 				case key == "aws:tagkeys", slices.Contains(senderOnly, key),
 					strings.HasPrefix(key, "aws:resourcetag/"), strings.HasPrefix(key, "iam:resourcetag/"):
 					return false
 				case strings.HasPrefix(key, "sts:"):
-					return !strict || action != "sts:TagSession"
+					return !strict || action == call || action == "sts:SetSourceIdentity" && key == "sts:sourceidentity"
 				}
 				return free(key)
 			},
 		}
 	}
-	a := assuming{strict: []*ask{one(call, own.only(grant), true)}}
-	if tagged {
-		a.strict = append(a.strict, one("sts:TagSession", own, true))
-		a.lenient = []*ask{a.strict[0], one("sts:TagSession", own, false)}
-	}
-	if sourced = chooses && k.letsPass(r, "sts:SetSourceIdentity"); sourced {
-		a.sourced = []*ask{one(call, own.only(grant), true), one("sts:SetSourceIdentity", own, true)}
-		if tagged {
-			a.sourced = append(a.sourced, one("sts:TagSession", own, true))
+	reading := func(strict, sourced bool) []*ask {
+		list := []*ask{one(call, own.only(grant), true, sourced)}
+		if sourced {
+			list = append(list, one("sts:SetSourceIdentity", own, strict, true))
 		}
+		if tagged {
+			list = append(list, one("sts:TagSession", own, strict, sourced))
+		}
+		return list
+	}
+	sourced := chooses && k.letsPass(r, "sts:SetSourceIdentity")
+	a := assuming{strict: [][]*ask{reading(true, false)}}
+	if sourced {
+		a.strict = append(a.strict, reading(true, true))
+	}
+	if tagged || sourced {
+		a.lenient = [][]*ask{reading(false, sourced)}
 	}
 	return a
 }

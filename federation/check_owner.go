@@ -177,7 +177,7 @@ func (k *checker) noSession() {
 		f.Title = fmt.Sprintf("no tenant gets a session: the provider does not list the client id %q", t.audience)
 		f.Fix = "Add the audience to the provider's client ids."
 	default:
-		for _, a := range asks.strict {
+		for _, a := range asks.strict[0] {
 			ans := k.search(a)
 			if ans.allowed {
 				continue
