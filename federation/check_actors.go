@@ -187,11 +187,12 @@ func (k *checker) federated() []*caller {
 	for _, u := range k.Users {
 		a := k.user(u)
 		arn := "arn:" + k.Config.partition() + ":sts::" + k.Config.Account + ":federated-user/" + defaultSessionName
-		for _, tenant := range k.tenants[:1] {
+		l := k.at(a)
+		for _, tags := range append([]map[string]string{{k.Config.TagKey: k.tenants[0]}}, k.askedTags(l.all())...) {
 			may := true
 			for _, action := range []string{"sts:GetFederationToken", "sts:TagSession"} {
 				keys := a.keys.Clone()
-				setRequestTags(keys, map[string]string{k.Config.TagKey: tenant})
+				setRequestTags(keys, tags)
 				l := a.own
 				l.scp = k.scp
 				may = may && k.search(&ask{
@@ -208,7 +209,7 @@ func (k *checker) federated() []*caller {
 			f.keys.Set("aws:PrincipalArn", arn)
 			f.keys.Set("aws:PrincipalType", "FederatedUser")
 			f.own = a.own
-			k.tag(f, nil, map[string]string{k.Config.TagKey: tenant})
+			k.tag(f, nil, tags)
 			all = append(all, f)
 		}
 	}

@@ -158,7 +158,7 @@ func (k *checker) objectsWithin(a *caller, parts []*part, d *entrance, home stri
 		for _, p := range parts {
 			for _, list := range [][]string{p.statement.Resource, p.statement.NotResource} {
 				for _, text := range list {
-					if text != "*" && mayName(text, d.base) {
+					if text != "*" && mayName(text, d.base+home) {
 						globs = append(globs, p.document.Globs(text, true, a.keys)...)
 					}
 				}

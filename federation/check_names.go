@@ -2,6 +2,7 @@ package federation
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -103,16 +104,64 @@ func (k *checker) someTags(r *Role) []tagChoice {
 		choices = append(choices, tagChoice{map[string]string{k.Config.TagKey: class[0]}, class[1:]})
 	}
 	l := k.roleLayers(r)
-	parts := slices.Concat(l.all(), k.resourceParts())
-	for _, key := range otherTags(parts, k.Config.TagKey) {
-		values := k.valuesOf("aws:principaltag/"+foldKey(key), conditionsOn(parts, "aws:principaltag/"+foldKey(key)), nil)
-		for _, v := range append(values, value{vals: k.tenants[:1]}) {
-			if !v.absent && len(v.vals) == 1 && isTagValue(v.vals[0]) {
-				choices = append(choices, tagChoice{tags: map[string]string{key: v.vals[0]}})
-			}
+	seen := map[string]bool{}
+	for _, tags := range k.askedTags(append(l.all(), k.resourceParts()...)) {
+		if id := fmt.Sprint(tags); !seen[id] {
+			seen[id] = true
+			choices = append(choices, tagChoice{tags: tags})
 		}
 	}
 	return choices
+}
+
+// askedTags are tags, other than the tenant's alone, that the conditions and
+// variables of some parts ask a principal for: each value of each, and all that a
+// part asks for, with a tenant's tag and without one.
+func (k *checker) askedTags(parts []*part) []map[string]string {
+	var list []map[string]string
+	values := map[string][]string{}
+	for _, key := range otherTags(parts, k.Config.TagKey) {
+		folded := "aws:principaltag/" + foldKey(key)
+		for _, v := range append(k.valuesOf(folded, conditionsOn(parts, folded), nil), value{vals: k.tenants[:1]}) {
+			if !v.absent && len(v.vals) == 1 && isTagValue(v.vals[0]) {
+				values[folded] = append(values[folded], v.vals[0])
+				list = append(list, map[string]string{key: v.vals[0]})
+			}
+		}
+	}
+	for _, p := range parts {
+		tags := map[string]string{}
+		for _, c := range p.conditions {
+			if _, tried := values[c.key]; tried {
+				c.choose(tags, values[c.key])
+			}
+		}
+		if len(tags) == 0 {
+			continue
+		}
+		list = append(list, tags)
+		for _, length := range []int{42, 64} {
+			i := slices.IndexFunc(k.tenants, func(t string) bool { return len(t) == length })
+			with := maps.Clone(tags)
+			with[k.Config.TagKey] = k.tenants[i]
+			list = append(list, with)
+		}
+	}
+	return list
+}
+
+// choose adds a tag to those chosen, with the first value by which the condition
+// holds.
+func (c *condition) choose(tags map[string]string, values []string) {
+	name := c.Key[len("aws:PrincipalTag/"):]
+	for _, v := range values {
+		keys := policy.NewContext()
+		keys.Set(c.Key, v)
+		if holds, _ := c.holds(keys); holds {
+			tags[name] = v
+			return
+		}
+	}
 }
 
 func isTagValue(text string) bool {

@@ -51,7 +51,9 @@ func (k *checker) posingAs(a *caller, tenant string) *caller {
 		for _, key := range p.variables() {
 			if k.chooses(a, "s3:GetObject", key) {
 				b.keys.Set(key, tenant)
-				b.show(key)
+				if _, shown := b.names[key]; !shown {
+					b.show(key)
+				}
 				posing = true
 			}
 		}
