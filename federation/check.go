@@ -27,8 +27,9 @@ import (
 // each action, one resource for every combination of resource patterns that some
 // resource below the prefix matches (policy.Distinguish); and for each of these,
 // values of condition keys that are changed only where a statement stands in the
-// way or would have to allow, one key at a time (search). Tenants are one of each
-// kind, and one for every pattern or literal that tells tenants apart.
+// way or would have to allow, one key at a time (search). Tenants are two of each
+// kind, and two for every combination of lists that tell tenants apart; sessions
+// are tried under every name and with every tag that policies tell apart.
 //
 // The error says why it could not look at all. Check may be called concurrently.
 func Check(a *Account) (*CheckReport, error) { return checkAt(a, time.Now()) }

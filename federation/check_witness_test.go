@@ -74,9 +74,7 @@ func objectsOf(c Config, r *CheckReport) []string {
 			keys = append(keys, key)
 		}
 		if v := f.Witness.Context["s3:prefix"]; len(v) == 1 && v[0] != "" && len(v[0]) < 1000 {
-			if prefix := v[0]; !strings.HasSuffix(prefix, "/") {
-				prefix += "/"
-			} else if key := prefix + "listed"; !slices.Contains(keys, key) {
+			if key := strings.TrimSuffix(v[0], "/") + "/listed"; !slices.Contains(keys, key) {
 				keys = append(keys, key)
 			}
 		}
@@ -317,9 +315,9 @@ func (s *stage) intrude(r *CheckReport) int {
 		_, err := s.byToken(c.Role, "", claims)
 		refused(what, err)
 	}
-	for i, tenant := range genericTenants {
-		if session, err := s.byToken(c.Role, "", s.token(tenant)); err == nil {
-			s.intrudeAs(tenant, session, genericTenants[(i+1)%len(genericTenants)], refused)
+	for i := 0; i < len(genericTenants); i += 2 { // one of each kind at another of its kind
+		if session, err := s.byToken(c.Role, "", s.token(genericTenants[i])); err == nil {
+			s.intrudeAs(genericTenants[i], session, genericTenants[i+1], refused)
 		}
 	}
 	for _, u := range s.account.Users {
