@@ -27,8 +27,9 @@ import (
 // each action, one resource for every combination of resource patterns that some
 // resource below the prefix matches (policy.Distinguish); and for each of these,
 // values of condition keys that are changed only where a statement stands in the
-// way or would have to allow, one key at a time (search). Tenants are one of each
-// kind, and one for every pattern or literal that tells tenants apart.
+// way or would have to allow, one key at a time (search). Tenants are two of each
+// kind, and two for every combination of lists that tell tenants apart; sessions
+// are tried under every name and with every tag that policies tell apart.
 //
 // The error says why it could not look at all. Check may be called concurrently.
 func Check(a *Account) (*CheckReport, error) { return checkAt(a, time.Now()) }
@@ -52,8 +53,8 @@ type checker struct {
 	now     time.Time
 	actions map[string]policy.ActionInfo // S3's, by folded name
 
-	parts       map[string][]*part // by document
-	byName      map[string]*part   // by the name of the part's policy
+	parts       map[*policy.Document][]*part
+	byName      map[string]*part // by the name of the part's policy
 	ofRole      map[*Role]layers
 	ofResources []*part
 	everything  *part // allows everything
@@ -65,9 +66,13 @@ type checker struct {
 	data      *Role
 	tenants   []string
 	users     []*caller
-	outsiders []*caller            // of other accounts
-	assumed   map[*Role]*assumable // by role, other than the data role
-	iamOf     map[string][2]string // what of IAM an actor may change, by its name
+	outsiders []*caller             // of other accounts
+	assumed   map[*Role]*assumable  // by role, other than the data role
+	classed   map[*Role][][]string  // what classes found out
+	choicesOf map[*Role][]tagChoice // what tagChoices found out
+	named     map[string][]string   // what sessionNames found out, by role and tags
+	userID    []*condition          // on aws:userid, of policies that are nobody's own
+	iamOf     map[string][2]string  // what of IAM an actor may change, by its name
 
 	report     *CheckReport
 	found      map[string]int // findings by code and deciding statement: an index, from 1
@@ -78,8 +83,9 @@ type checker struct {
 func newChecker(a *Account, now time.Time) (*checker, error) {
 	k := &checker{
 		Account: a, now: now.UTC().Truncate(time.Second), goals: newGoals(policy.Actions("s3")),
-		actions: map[string]policy.ActionInfo{}, parts: map[string][]*part{}, byName: map[string]*part{},
-		ofRole: map[*Role]layers{}, assumed: map[*Role]*assumable{}, iamOf: map[string][2]string{},
+		actions: map[string]policy.ActionInfo{}, parts: map[*policy.Document][]*part{}, byName: map[string]*part{},
+		ofRole: map[*Role]layers{}, classed: map[*Role][][]string{}, choicesOf: map[*Role][]tagChoice{}, named: map[string][]string{},
+		assumed: map[*Role]*assumable{}, iamOf: map[string][2]string{},
 		found: map[string]int{}, advised: map[string]bool{}, unfinished: map[string]bool{},
 		report: &CheckReport{Target: a.Source, Findings: []Finding{}, Advice: []string{}, NotLookedAt: []string{}},
 	}
@@ -96,7 +102,7 @@ func newChecker(a *Account, now time.Time) (*checker, error) {
 	}
 	all := policy.Statement{Effect: policy.Allow, Action: []string{"*"}, Resource: []string{"*"}}
 	var err error
-	if k.everything, err = newPart("the other account's own policies", 0, all, &policy.Document{Version: "2012-10-17"}); err != nil {
+	if k.everything, err = newPart("the other account's own policies", 0, 0, all, &policy.Document{Version: "2012-10-17"}); err != nil {
 		return nil, err
 	}
 	k.everything.given = true
@@ -152,6 +158,7 @@ func (k *checker) run() {
 	k.users = nil
 	for _, u := range k.Users {
 		k.users = append(k.users, k.user(u))
+		k.users = append(k.users, k.temporary(u)...)
 	}
 	k.users = append(k.users, k.federated()...)
 	k.outsiders = k.strangers()

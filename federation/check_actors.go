@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"agentkeys/policy"
 )
@@ -58,6 +59,8 @@ func (k *checker) chooses(a *caller, action, key string) bool {
 	switch {
 	case fixed || slices.Contains(servicesOnly, key):
 		return false
+	case key == "aws:sourceidentity" && a.role != nil && a.role != k.data:
+		return k.letsPass(a.role, "sts:SetSourceIdentity")
 	case key == "aws:tokenissuetime":
 		return a.who.Kind == policy.RoleSession
 	case slices.Contains(ofThePrincipal, key), strings.HasPrefix(key, "aws:principaltag/"):
@@ -166,6 +169,20 @@ func (k *checker) user(u User) *caller {
 	return a
 }
 
+// temporary is a user with credentials that he got of STS (GetSessionToken, which
+// nobody needs a permission for), where some policy tells those by the time that
+// they were issued at.
+func (k *checker) temporary(u User) []*caller {
+	a := k.user(u)
+	l := k.at(a)
+	if len(conditionsOn(l.all(), "aws:tokenissuetime")) == 0 {
+		return nil
+	}
+	a.name += " with temporary credentials"
+	a.keys.Set("aws:TokenIssueTime", k.now.Format(time.RFC3339))
+	return []*caller{a}
+}
+
 // federated are the sessions that users make of themselves with tags of their
 // choice, where they may (STS, GetFederationToken). What such a session may do by
 // the user's own policies is the user's to say, as is the tag.
@@ -174,11 +191,12 @@ func (k *checker) federated() []*caller {
 	for _, u := range k.Users {
 		a := k.user(u)
 		arn := "arn:" + k.Config.partition() + ":sts::" + k.Config.Account + ":federated-user/" + defaultSessionName
-		for _, tenant := range k.tenants[:1] {
+		l := k.at(a)
+		for _, tags := range append([]map[string]string{{k.Config.TagKey: k.tenants[0]}}, k.askedTags(l.all())...) {
 			may := true
 			for _, action := range []string{"sts:GetFederationToken", "sts:TagSession"} {
 				keys := a.keys.Clone()
-				setRequestTags(keys, map[string]string{k.Config.TagKey: tenant})
+				setRequestTags(keys, tags)
 				l := a.own
 				l.scp = k.scp
 				may = may && k.search(&ask{
@@ -195,7 +213,7 @@ func (k *checker) federated() []*caller {
 			f.keys.Set("aws:PrincipalArn", arn)
 			f.keys.Set("aws:PrincipalType", "FederatedUser")
 			f.own = a.own
-			k.tag(f, nil, map[string]string{k.Config.TagKey: tenant})
+			k.tag(f, nil, tags)
 			all = append(all, f)
 		}
 	}
@@ -205,12 +223,16 @@ func (k *checker) federated() []*caller {
 // tag sets the principal tags: those of the entity, and over them those of the
 // session, whatever their case (IAM User Guide, id_session-tags).
 func (k *checker) tag(a *caller, entity, session map[string]string) {
+	k.tagKeys(a.keys, entity, session)
+	if _, tagged := a.keys.Values("aws:principaltag/" + foldKey(k.Config.TagKey)); tagged {
+		a.show("aws:PrincipalTag/" + k.Config.TagKey)
+	}
+}
+
+func (k *checker) tagKeys(keys *policy.Context, entity, session map[string]string) {
 	for _, tags := range []map[string]string{entity, session} {
 		for _, key := range slices.Sorted(maps.Keys(tags)) {
-			a.keys.Set("aws:PrincipalTag/"+key, tags[key])
-			if strings.EqualFold(key, k.Config.TagKey) {
-				a.show("aws:PrincipalTag/" + k.Config.TagKey)
-			}
+			keys.Set("aws:PrincipalTag/"+key, tags[key])
 		}
 	}
 }
@@ -274,10 +296,12 @@ func (k *checker) strangerAccount() string {
 func (k *checker) strangers() []*caller {
 	account := k.strangerAccount()
 	arns := []string{"arn:" + k.Config.partition() + ":iam::" + account + ":role/stranger"}
+	arns = append(arns, k.namesakes(account)...)
 	for _, named := range k.accountsNamed() {
 		arns = append(arns, "arn:"+k.Config.partition()+":iam::"+named+":role/stranger")
+		arns = append(arns, k.namesakes(named)...)
 	}
-	arns = append(arns, k.principalsNamed(account)...)
+	arns = append(arns, k.principalsNamed()...)
 	var all []*caller
 	for _, arn := range arns {
 		if a := k.stranger(arn); a != nil && !slices.ContainsFunc(all, func(b *caller) bool { return b.name == a.name }) {
@@ -362,43 +386,72 @@ func (k *checker) accountsNamed() []string {
 			add(text)
 		}
 	}
+	digits := policy.Alphabet{Min: 12, Max: 12, Allows: func(r rune) bool { return r >= '0' && r <= '9' }}
+	addPattern := func(d *policy.Document, text string) { // one account that a pattern admits
+		if text == "" || strings.Trim(text, "*?") == "" {
+			return
+		}
+		globs := d.Globs(text, true, nil)
+		for _, account := range k.distinguish("account", "", globs, digits) {
+			if policy.Combinations(globs, account)[0] == "\x01" {
+				add(account)
+			}
+		}
+	}
 	for _, c := range conditionsOn(k.resourceParts(), "aws:principalaccount") {
 		for _, text := range c.Values {
-			add(text)
+			addPattern(c.part.document, text)
+		}
+	}
+	for _, c := range k.onPrincipalARN() {
+		for _, text := range c.Values {
+			if parts := strings.SplitN(text, ":", 6); len(parts) == 6 {
+				addPattern(c.part.document, parts[4])
+			}
 		}
 	}
 	return accounts
 }
 
-// principalsNamed are the principals of other accounts that resource policies
-// name, and those that a pattern for aws:PrincipalArn admits: a pattern that
-// leaves the account open is met by a stranger who names his role after it.
-func (k *checker) principalsNamed(stranger string) []string {
-	var arns []string
-	for _, text := range k.principalTexts() {
-		if strings.HasPrefix(text, "arn:") && !strings.HasSuffix(text, ":root") {
-			arns = append(arns, text)
-		}
+// principalsNamed are the principals of other accounts that resource policies name.
+func (k *checker) principalsNamed() []string {
+	return slices.DeleteFunc(k.principalTexts(), func(text string) bool {
+		return !strings.HasPrefix(text, "arn:") || strings.HasSuffix(text, ":root")
+	})
+}
+
+// namesakes are principals of another account whose names meet patterns for
+// aws:PrincipalArn: whoever owns an account names his roles and users.
+func (k *checker) namesakes(account string) []string {
+	var globs []policy.Glob
+	for _, c := range k.onPrincipalARN() {
+		globs = append(globs, c.globs(nil)...)
 	}
-	for _, c := range conditionsOn(k.resourceParts(), "aws:principalarn") {
-		for _, text := range c.Values {
-			parts := strings.SplitN(text, ":", 6)
-			if len(parts) != 6 {
-				if text == "*" || strings.HasSuffix(text, "*") {
-					arns = append(arns, "arn:"+k.Config.partition()+":iam::"+stranger+":role/stranger")
-				}
-				continue
+	if len(globs) == 0 {
+		return nil
+	}
+	var arns []string
+	allows := func(r rune) bool { return r == '/' || r < 128 && roleForm.MatchString(string(r)) }
+	for _, kind := range []string{"role/", "user/"} {
+		start := "arn:" + k.Config.partition() + ":iam::" + account + ":" + kind
+		limits := policy.Alphabet{Allows: allows, Min: len(start) + 1, Max: len(start) + 64}
+		for _, arn := range k.distinguish("principal ARN", start, globs, limits, "stranger") {
+			if path := arn[len(start):]; !strings.HasPrefix(path, "/") && !strings.HasSuffix(path, "/") {
+				arns = append(arns, arn)
 			}
-			if strings.ContainsAny(parts[4], "*?") {
-				parts[4] = stranger
-			}
-			fill := strings.NewReplacer("*", "x", "?", "x")
-			parts[1], parts[2], parts[3] = k.Config.partition(), "iam", ""
-			parts[5] = fill.Replace(parts[5])
-			arns = append(arns, strings.Join(parts, ":"))
 		}
 	}
 	return arns
+}
+
+// onPrincipalARN are the conditions on aws:PrincipalArn that decide about
+// principals of other accounts.
+func (k *checker) onPrincipalARN() []*condition {
+	list := conditionsOn(k.resourceParts(), "aws:principalarn")
+	for _, level := range k.rcp {
+		list = append(list, conditionsOn(level, "aws:principalarn")...)
+	}
+	return list
 }
 
 // principalTexts are the AWS principals that the resource policies name.

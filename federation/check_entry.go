@@ -15,6 +15,8 @@ type webToken struct {
 	id                string // what its condition keys begin with
 	audience, subject string
 	tags              map[string]string
+	// more says that the bearer has got other tags besides, of any value.
+	more bool
 	// passing marks a token whose tags do not outlive a change of role: it says
 	// nothing of transitive tags.
 	passing bool
@@ -53,7 +55,17 @@ func (k *checker) registered(provider, audience string) bool {
 	return false
 }
 
-// tagKeysOf sets the keys of a request that passes tags.
+// dropRequestTags takes the keys of a request that passes tags away.
+func dropRequestTags(keys *policy.Context) {
+	names, _ := keys.Values("aws:tagkeys")
+	for _, name := range names {
+		keys.Delete("aws:RequestTag/" + name)
+	}
+	keys.Delete("aws:TagKeys")
+	keys.Delete("sts:TransitiveTagKeys")
+}
+
+// setRequestTags sets the keys of a request that passes tags.
 func setRequestTags(keys *policy.Context, tags map[string]string) {
 	if len(tags) == 0 {
 		return
@@ -117,73 +129,107 @@ func (k *checker) webAsks(r *Role, t webToken, grant *part, sessionName string) 
 		if prefix == "saml" || prefix == foldKey(t.id) {
 			return !k.ours(t)
 		}
-		return prefix == "aws" && !strings.HasPrefix(key, "aws:principal") && !slices.Contains(ofThePrincipal, key)
-	}, k.showToken(t))
+		own := strings.HasPrefix(key, "aws:principal") && !strings.HasPrefix(key, "aws:principalorg")
+		return prefix == "aws" && !own && !slices.Contains(ofThePrincipal, key)
+	}, k.showToken(t), t.more || !k.ours(t))
 }
 
 // assuming are the requests that one call to assume a role comes down to, under
 // the two readings of AWS.
 type assuming struct {
-	strict []*ask
-	// lenient has the passing of tags evaluated with the keys of the call. The
-	// Service Authorization Reference lists none of them for TagSession, but it
-	// lacks the claims of OIDC tokens as well, which are known to be there.
-	lenient []*ask
+	strict [][]*ask // each a way to do it: with a source identity or without
+	// lenient has the passing of tags, and of a source identity, evaluated with the
+	// keys of the call. The Service Authorization Reference lists none of them for
+	// TagSession, nor tags for SetSourceIdentity, but it lacks the claims of OIDC
+	// tokens as well, which are known to be there.
+	lenient [][]*ask
 }
 
-func (a assuming) call() *ask { return a.strict[0] }
+func (a assuming) call() *ask { return a.strict[0][0] }
 
 // openTagKeys is the point on which the readings of assuming differ.
-const openTagKeys = "whether sts:TagSession is evaluated with the condition keys of the call that it comes with"
+const openTagKeys = "whether sts:TagSession and sts:SetSourceIdentity are evaluated with the condition keys of the call that they come with"
 
 // tryAssuming searches both readings.
 func (k *checker) tryAssuming(a assuming) answer {
-	ans := k.search(a.strict...)
-	if ans.allowed || len(a.strict) == 1 {
-		return ans
+	var first answer
+	for i, asks := range a.strict {
+		ans := k.search(asks...)
+		if ans.allowed {
+			return ans
+		}
+		if i == 0 || ans.gotIn() && !first.gotIn() {
+			first = ans
+		}
 	}
-	if lenient := k.search(a.lenient...); lenient.allowed {
-		lenient.allowed, lenient.ambiguous = false, openTagKeys
-		return lenient
+	for _, asks := range a.lenient {
+		if ans := k.search(asks...); ans.allowed {
+			ans.allowed, ans.ambiguous = false, openTagKeys
+			return ans
+		}
 	}
-	return ans
+	return first
 }
 
 // assumeAsks are the call that assumes a role and, where tags are passed, their
-// passing. Each action is evaluated over the whole trust policy.
+// passing. Each action is evaluated over the whole trust policy. A caller who
+// chooses may add tags and a source identity; the tenant's tag is as it is.
 func (k *checker) assumeAsks(r *Role, who policy.Principal, keys *policy.Context, own layers, call string, tagged bool,
-	grant *part, free func(string) bool, names map[string]string,
+	grant *part, free func(string) bool, names map[string]string, chooses bool,
 ) assuming {
 	own.resource, own.mustAllow, own.rcp = k.split(r.Trust), true, k.rcp
-	one := func(action string, l layers, strict bool) *ask {
+	one := func(action string, l layers, strict, sourced bool) *ask {
 		keys := keys
-		if strict && action == "sts:TagSession" {
+		tagged := tagged
+		if strict && action != call {
 			keys = keys.Clone()
 			keys.Delete("sts:RoleSessionName")
 		}
+		if strict && action == "sts:SetSourceIdentity" {
+			tagged = false
+			dropRequestTags(keys)
+		}
 		return &ask{
 			request: policy.Request{Principal: who, Action: action, Resource: r.ARN, ResourceAccount: k.Config.Account},
-			keys:    keys, names: names, layers: l,
+			keys:    keys, names: names, layers: l, addsTags: chooses && tagged,
 			free: func(key string) bool {
 				if _, set := keys.Values(key); set {
 					return false
 				}
 				switch {
-				case strings.HasPrefix(key, "aws:requesttag/"), key == "aws:tagkeys", key == "sts:transitivetagkeys",
-					strings.HasPrefix(key, "aws:resourcetag/"), strings.HasPrefix(key, "iam:resourcetag/"),
-					slices.Contains(servicesOnly, key), key == "sts:sourceidentity":
+				case strings.HasPrefix(key, "aws:requesttag/"):
+					return chooses && tagged && key != "aws:requesttag/"+foldKey(k.Config.TagKey)
+				case key == "sts:transitivetagkeys":
+					return chooses && tagged
+				case key == "sts:sourceidentity" && !sourced:
+					return false
+				case key == "aws:tagkeys", slices.Contains(servicesOnly, key),
+					strings.HasPrefix(key, "aws:resourcetag/"), strings.HasPrefix(key, "iam:resourcetag/"):
 					return false
 				case strings.HasPrefix(key, "sts:"):
-					return !strict || action != "sts:TagSession"
+					return !strict || action == call || action == "sts:SetSourceIdentity" && key == "sts:sourceidentity"
 				}
 				return free(key)
 			},
 		}
 	}
-	a := assuming{strict: []*ask{one(call, own.only(grant), true)}}
-	if tagged {
-		a.strict = append(a.strict, one("sts:TagSession", own, true))
-		a.lenient = []*ask{a.strict[0], one("sts:TagSession", own, false)}
+	reading := func(strict, sourced bool) []*ask {
+		list := []*ask{one(call, own.only(grant), true, sourced)}
+		if sourced {
+			list = append(list, one("sts:SetSourceIdentity", own, strict, true))
+		}
+		if tagged {
+			list = append(list, one("sts:TagSession", own, strict, sourced))
+		}
+		return list
+	}
+	sourced := chooses && k.letsPass(r, "sts:SetSourceIdentity")
+	a := assuming{strict: [][]*ask{reading(true, false)}}
+	if sourced {
+		a.strict = append(a.strict, reading(true, true))
+	}
+	if tagged || sourced {
+		a.lenient = [][]*ask{reading(false, sourced)}
 	}
 	return a
 }
@@ -233,7 +279,7 @@ func (k *checker) tenantSessions() []*caller {
 	var sessions []*caller
 	for _, tenant := range k.tenants {
 		t := k.token(tenant)
-		for _, name := range append([]string{""}, k.sessionNames(k.data)...) {
+		for _, name := range append([]string{""}, k.sessionNames(k.data, t.tags)...) {
 			ans := k.assume(k.data, t, name)
 			if !ans.gotIn() {
 				continue
@@ -259,41 +305,6 @@ func (k *checker) losesTag(r *Role, t webToken, sessionName string) bool {
 	return k.assume(r, t, sessionName).gotIn()
 }
 
-// sessionNames are those by which a resource policy tells sessions of a role
-// apart: in a principal's ARN, and in patterns for aws:userid.
-func (k *checker) sessionNames(r *Role) []string {
-	var names []string
-	add := func(name string) {
-		if len(name) >= 2 && len(name) <= 64 && roleForm.MatchString(name) && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	for _, text := range k.principalTexts() {
-		if _, session, ok := strings.Cut(text, ":assumed-role/"+r.Name+"/"); ok {
-			add(session)
-		}
-		if session, ok := strings.CutPrefix(text, r.ID+":"); ok {
-			add(session)
-		}
-	}
-	parts := append(k.roleLayers(r).identityParts(), k.resourceParts()...)
-	var globs []policy.Glob
-	for _, c := range conditionsOn(parts, "aws:userid") {
-		for _, text := range c.Values {
-			globs = append(globs, c.part.document.Globs(text, strings.Contains(c.Operator, "Like"), nil)...)
-		}
-	}
-	if len(globs) > 0 {
-		limits := policy.Alphabet{Allows: func(c rune) bool { return c < 128 && roleForm.MatchString(string(c)) }, Max: len(r.ID) + 1 + 64}
-		for _, id := range k.distinguish("session name", r.ID+":", globs, limits, defaultSessionName) {
-			add(strings.TrimPrefix(id, r.ID+":"))
-		}
-	}
-	return names
-}
-
-func (l layers) identityParts() []*part { return slices.Clone(l.identity) }
-
 // admit tries a token against each grant of the data role's trust policy, and
 // makes a finding of each that lets it in.
 func (k *checker) admit(code Code, t webToken, title, fix string) []*caller {
@@ -308,9 +319,18 @@ func (k *checker) admit(code Code, t webToken, title, fix string) []*caller {
 			continue
 		}
 		k.add(k.entryFinding(code, grant, asks.call(), ans, "the bearer of a web identity token", title, fix))
-		a := k.session(k.data, sessionNameOf(ans), fmt.Sprintf("a session of role %s %s", k.data.Name, sessionWords(code)), t.tags)
-		k.byIssuer(a, t)
-		sessions = append(sessions, a)
+		if len(sessions) > 0 {
+			continue
+		}
+		for _, name := range append([]string{""}, k.sessionNames(k.data, t.tags)...) {
+			ans := k.assume(k.data, t, name)
+			if !ans.gotIn() {
+				continue
+			}
+			a := k.session(k.data, sessionNameOf(ans), fmt.Sprintf("a session of role %s %s", k.data.Name, sessionWords(code)), t.tags)
+			k.byIssuer(a, t)
+			sessions = append(sessions, a)
+		}
 	}
 	return sessions
 }
@@ -336,19 +356,43 @@ func (k *checker) entryFinding(code Code, grant *part, a *ask, ans answer, who, 
 
 // untagged tries tokens without a tenant tag: without any, and with another one.
 func (k *checker) untagged() []*caller {
-	t := k.token(k.tenants[0])
 	fix := fmt.Sprintf(`Add {"Null": {"aws:RequestTag/%s": "false"}} to the statement; negated, IfExists and ForAllValues tests hold for a tag that is not there.`, k.Config.TagKey)
-	t.tags = nil
-	sessions := k.admit(UntaggedSession, t, "a token without tags buys a session of the data role", fix)
+	var sessions []*caller
+	for _, tags := range append([]map[string]string{nil}, k.otherTagsNamed()...) {
+		title := "a token without tags buys a session of the data role"
+		if tags != nil {
+			title = "a token whose tags lack the tenant's buys a session of the data role"
+		}
+		var some []*caller
+		for _, class := range k.classes(k.data) {
+			t := k.token(class[0])
+			t.tags, t.more = tags, true
+			if got := k.admit(UntaggedSession, t, title, fix); some == nil {
+				some = got
+			}
+		}
+		sessions = append(sessions, some...)
+	}
+	return sessions
+}
+
+// otherTagsNamed are tags other than the tenant's: one that no document speaks of,
+// and those of which the trust policy does, with the values that it tells apart.
+func (k *checker) otherTagsNamed() []map[string]string {
 	other := "team"
 	if strings.EqualFold(other, k.Config.TagKey) {
 		other = "squad"
 	}
-	for _, key := range append([]string{other}, k.tagKeysNamed()...) {
-		t.tags = map[string]string{key: "other"}
-		sessions = append(sessions, k.admit(UntaggedSession, t, "a token whose tags lack the tenant's buys a session of the data role", fix)...)
+	list := []map[string]string{{other: "other"}}
+	for _, key := range k.tagKeysNamed() {
+		folded := "aws:requesttag/" + foldKey(key)
+		for _, v := range k.valuesOf(folded, conditionsOn(k.split(k.data.Trust), folded), nil) {
+			if !v.absent && isTagValue(v.vals[0]) {
+				list = append(list, map[string]string{key: v.vals[0]})
+			}
+		}
 	}
-	return sessions
+	return list
 }
 
 // tagKeysNamed are other tag keys that the trust policy speaks of.
@@ -413,12 +457,7 @@ func (k *checker) illShaped() []*caller {
 	} {
 		globs := shapeGlobs()
 		for _, c := range conditionsOn(k.split(k.data.Trust), key) {
-			if familyOf(c.Operator) != "String" {
-				continue
-			}
-			for _, text := range c.Values {
-				globs = append(globs, c.part.document.Globs(text, strings.Contains(c.Operator, "Like"), nil)...)
-			}
+			globs = append(globs, c.globs(nil)...)
 		}
 		for _, c := range conditionsOn(k.split(k.data.Trust), foldKey(k.Config.ProviderID()+":sub")) {
 			for _, text := range c.Values { // a subject may be pinned to the tag
@@ -444,54 +483,60 @@ func (k *checker) illShaped() []*caller {
 }
 
 func (k *checker) wrongAudience() {
-	t := k.token(k.tenants[0])
-	var audiences []string
+	for _, class := range k.classes(k.data) {
+		t := k.token(class[0])
+		for _, audience := range k.audiences(k.data) {
+			if audience == k.Config.Audience {
+				continue
+			}
+			t.audience = audience
+			k.admit(WrongAudience, t, fmt.Sprintf("a token for the audience %q buys a session of the data role", audience),
+				fmt.Sprintf(`Test {"StringEquals": {"%s:aud": %q}} in the statement.`, t.id, k.Config.Audience))
+		}
+	}
+}
+
+// audiences are those for which our issuer's tokens may be: its client ids or,
+// where nobody looked at them, what a role's trust policy tells apart.
+func (k *checker) audiences(r *Role) []string {
 	if k.Providers == nil {
-		audiences = k.claimValues("aud", "another-client")
+		return k.claimValues(r, k.tenants[0], "aud", "another-client")
 	}
 	for _, p := range k.Providers {
-		if p.ARN == t.provider {
-			audiences = p.ClientIDs
+		if p.ARN == k.Config.ProviderARN() {
+			return p.ClientIDs
 		}
 	}
-	for _, audience := range audiences {
-		if audience == k.Config.Audience {
-			continue
-		}
-		t.audience = audience
-		k.admit(WrongAudience, t, fmt.Sprintf("a token for the audience %q buys a session of the data role", audience),
-			fmt.Sprintf(`Test {"StringEquals": {"%s:aud": %q}} in the statement.`, t.id, k.Config.Audience))
-	}
+	return nil
 }
 
 func (k *checker) wrongSubject() {
-	t := k.token(k.tenants[0])
-	for _, subject := range k.claimValues("sub", "agentkeys:service:indexer", "anonymous", "") {
-		if strings.HasPrefix(subject, strings.TrimSuffix(SubjectPattern, "*")) {
-			continue
+	for _, class := range k.classes(k.data) {
+		t := k.token(class[0])
+		for _, subject := range k.wrongSubjects(k.data, class[0]) {
+			t.subject = subject
+			k.admit(WrongSubject, t, fmt.Sprintf("a token with the subject %q buys a session of the data role", subject),
+				fmt.Sprintf(`Test {"StringLike": {"%s:sub": %q}} in the statement.`, t.id, SubjectPattern))
 		}
-		t.subject = subject
-		k.admit(WrongSubject, t, fmt.Sprintf("a token with the subject %q buys a session of the data role", subject),
-			fmt.Sprintf(`Test {"StringLike": {"%s:sub": %q}} in the statement.`, t.id, SubjectPattern))
 	}
 }
 
-// claimValues are the values of a claim that the trust policy tells apart.
-func (k *checker) claimValues(claim string, prefer ...string) []string {
-	var globs []policy.Glob
+// wrongSubjects are those, of our issuer's tokens, that are no agent's.
+func (k *checker) wrongSubjects(r *Role, tenant string) []string {
+	return slices.DeleteFunc(k.claimValues(r, tenant, "sub", "agentkeys:service:indexer", "anonymous", ""), func(subject string) bool {
+		return strings.HasPrefix(subject, strings.TrimSuffix(SubjectPattern, "*"))
+	})
+}
+
+// claimValues are the values of a claim that a trust policy tells apart in a token
+// with a tenant's tag.
+func (k *checker) claimValues(r *Role, tenant, claim string, prefer ...string) []string {
 	keys := policy.NewContext()
-	setRequestTags(keys, k.token(k.tenants[0]).tags)
-	for _, c := range conditionsOn(k.split(k.data.Trust), foldKey(k.Config.ProviderID()+":"+claim)) {
-		if familyOf(c.Operator) != "String" {
-			continue
-		}
-		for _, text := range c.Values {
-			globs = append(globs, c.part.document.Globs(text, strings.Contains(c.Operator, "Like"), keys)...)
-			globs = append(globs, c.part.document.Globs(strings.ToUpper(text), strings.Contains(c.Operator, "Like"), keys)...)
-		}
+	setRequestTags(keys, k.token(tenant).tags)
+	globs := (&policy.Document{Version: "2012-10-17"}).Globs(SubjectPattern, true, nil)
+	for _, c := range conditionsOn(k.split(r.Trust), foldKey(k.Config.ProviderID()+":"+claim)) {
+		globs = append(globs, c.globs(keys)...)
 	}
-	d := &policy.Document{Version: "2012-10-17"}
-	globs = append(globs, d.Globs(SubjectPattern, true, nil)...)
 	return k.distinguish("claim "+claim, "", globs, policy.Alphabet{Max: 255}, prefer...)
 }
 
@@ -530,8 +575,9 @@ func (k *checker) wrongIssuer() {
 		if _, rest, ok := strings.Cut(name, ":oidc-provider/"); ok {
 			id = rest
 		}
-		for _, tags := range []map[string]string{nil, {k.Config.TagKey: k.tenants[0]}} {
-			k.admitOther(webToken{provider: name, id: id, tags: tags})
+		k.admitOther(webToken{provider: name, id: id})
+		for _, class := range k.classes(k.data) {
+			k.admitOther(webToken{provider: name, id: id, tags: map[string]string{k.Config.TagKey: class[0]}})
 		}
 	}
 }

@@ -144,12 +144,7 @@ func conditionsOn(parts []*part, key string) []*condition {
 func prefixGlobs(a *caller, parts []*part) []policy.Glob {
 	var globs []policy.Glob
 	for _, c := range conditionsOn(parts, "s3:prefix") {
-		if familyOf(c.Operator) != "String" {
-			continue
-		}
-		for _, text := range c.Values {
-			globs = append(globs, c.part.document.Globs(text, strings.Contains(c.Operator, "Like"), a.keys)...)
-		}
+		globs = append(globs, c.globs(a.keys)...)
 	}
 	return globs
 }
@@ -163,7 +158,7 @@ func (k *checker) objectsWithin(a *caller, parts []*part, d *entrance, home stri
 		for _, p := range parts {
 			for _, list := range [][]string{p.statement.Resource, p.statement.NotResource} {
 				for _, text := range list {
-					if text != "*" && mayName(text, d.base) {
+					if text != "*" && mayName(text, d.base+home) {
 						globs = append(globs, p.document.Globs(text, true, a.keys)...)
 					}
 				}
@@ -189,8 +184,12 @@ func mayName(pattern, base string) bool {
 	return pattern[:n] == base[:n]
 }
 
-// distinguish is policy.Distinguish, with a note where it could not find all.
+// distinguish is policy.Distinguish, with a note where it could not find all. What
+// could not be found once is not looked for as long again.
 func (k *checker) distinguish(what, start string, globs []policy.Glob, a policy.Alphabet, prefer ...string) []string {
+	if k.unfinished[what] {
+		a.States = 500
+	}
 	texts, complete := policy.Distinguish(start, globs, a, prefer...)
 	if !complete {
 		k.incomplete(what)

@@ -14,8 +14,12 @@ var ownerActions = []string{"s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3
 // owners looks whether tenants can use their own prefixes. A tenant whom somebody
 // shut out by name is no fault of the set-up, so of each kind one tenant for whom
 // everything works is enough. A kind that gets no session at all, where the other
-// does, is not meant to: a deployment may have one kind alone.
+// does, is not meant to: a deployment may have one kind alone. Of documents that could not
+// be read nobody knows what they allow.
 func (k *checker) owners(sessions []*caller) {
+	if k.grantsUnread() {
+		return
+	}
 	admitted := 0
 	for _, kind := range []struct {
 		name   string
@@ -36,6 +40,18 @@ func (k *checker) owners(sessions []*caller) {
 	if admitted == 0 {
 		k.noSession()
 	}
+}
+
+// grantsUnread reports whether a document that may grant tenants something could
+// not be read: the bucket's policy, or one of the data role's.
+func (k *checker) grantsUnread() bool {
+	docs := append([]Document{k.Bucket, k.data.Trust}, k.data.Inline...)
+	for _, arn := range k.data.Attached {
+		if d, ok := k.Managed[arn]; ok {
+			docs = append(docs, d)
+		}
+	}
+	return slices.ContainsFunc(docs, func(d Document) bool { return d.Err != nil })
 }
 
 func (k *checker) ownersOf(sessions []*caller) {
@@ -177,7 +193,7 @@ func (k *checker) noSession() {
 		f.Title = fmt.Sprintf("no tenant gets a session: the provider does not list the client id %q", t.audience)
 		f.Fix = "Add the audience to the provider's client ids."
 	default:
-		for _, a := range asks.strict {
+		for _, a := range asks.strict[0] {
 			ans := k.search(a)
 			if ans.allowed {
 				continue

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -44,12 +45,12 @@ func (k *checker) split(d Document) []*part {
 	if d.Policy == nil {
 		return nil
 	}
-	if parts, ok := k.parts[d.Name]; ok {
+	if parts, ok := k.parts[d.Policy]; ok {
 		return parts
 	}
 	var parts []*part
 	for i, s := range d.Policy.Statements {
-		p, err := newPart(d.Name, i, s, d.Policy)
+		p, err := newPart(d.Name, len(k.byName), i, s, d.Policy)
 		if err != nil {
 			k.unread(d.Name, err)
 			continue
@@ -57,14 +58,16 @@ func (k *checker) split(d Document) []*part {
 		k.byName[p.policy.Name()] = p
 		parts = append(parts, p)
 	}
-	k.parts[d.Name] = parts
+	k.parts[d.Policy] = parts
 	return parts
 }
 
-func newPart(name string, index int, s policy.Statement, d *policy.Document) (*part, error) {
+// newPart makes a part of a statement. Documents may have a name in common, so it
+// is the serial number that tells the parts' policies apart.
+func newPart(name string, serial, index int, s policy.Statement, d *policy.Document) (*part, error) {
 	p := &part{from: Statement{Document: name, Statement: index, Sid: s.Sid}, statement: s, document: d, admitted: map[string]bool{}}
 	alone := func(s policy.Statement, suffix string) (*policy.Policy, error) {
-		return policy.Compile(fmt.Sprintf("%s#%d%s", name, index, suffix), &policy.Document{Version: d.Version, Statements: []policy.Statement{s}})
+		return policy.Compile(fmt.Sprintf("%s#%d/%d%s", name, serial, index, suffix), &policy.Document{Version: d.Version, Statements: []policy.Statement{s}})
 	}
 	var err error
 	if p.policy, err = alone(s, ""); err != nil {
@@ -94,6 +97,32 @@ func (c *condition) holds(keys *policy.Context) (holds, unsettled bool) {
 	return applies && !unsettled, unsettled
 }
 
+// keys are the keys of the part's conditions.
+func (p *part) keys() []string {
+	var keys []string
+	for _, c := range p.conditions {
+		keys = append(keys, c.key)
+	}
+	return keys
+}
+
+var variableKey = regexp.MustCompile(`\$\{([^},]+)`)
+
+// variables are the keys that the part's policy variables stand for.
+func (p *part) variables() []string {
+	texts := slices.Concat(p.statement.Resource, p.statement.NotResource)
+	for _, c := range p.conditions {
+		texts = append(texts, c.Values...)
+	}
+	var keys []string
+	for _, text := range texts {
+		for _, m := range variableKey.FindAllStringSubmatch(text, -1) {
+			keys = append(keys, foldKey(m[1]))
+		}
+	}
+	return keys
+}
+
 // admits reports whether the statement's Action or NotAction takes an action in.
 func (p *part) admits(action string) bool {
 	if admitted, ok := p.admitted[action]; ok {
@@ -104,6 +133,13 @@ func (p *part) admits(action string) bool {
 		list, not = p.statement.NotAction, true
 	}
 	matches := slices.ContainsFunc(list, func(text string) bool {
+		end := strings.IndexAny(text, "*?")
+		if end < 0 {
+			return strings.EqualFold(text, action)
+		}
+		if end > len(action) || !strings.EqualFold(text[:end], action[:end]) {
+			return false
+		}
 		globs := p.document.Globs(strings.ToLower(text), true, nil)
 		return len(globs) == 1 && globs[0].Matches(strings.ToLower(action))
 	})

@@ -3,7 +3,6 @@ package federation
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"strings"
 	"sync"
 
@@ -23,11 +22,10 @@ type way struct {
 // visit of the first way for each code and grant. It ends when visit says so.
 func (k *checker) reach(a *caller, victims []string, visit func(way) bool) {
 	k.throughAll(a, victims, visit)
-	if !a.foreign(k.Config.Account) {
-		return
-	}
-	for _, victim := range victims { // whose tag somebody of another account can give himself
-		k.throughAll(k.posingAs(a, victim), []string{victim}, visit)
+	for _, victim := range victims {
+		if b := k.posingAs(a, victim); b != nil {
+			k.throughAll(b, []string{victim}, visit)
+		}
 	}
 }
 
@@ -38,28 +36,33 @@ func (k *checker) throughAll(a *caller, victims []string, visit func(way) bool) 
 	}
 }
 
-// posingAs is somebody of another account who chose tags and a name after a
-// tenant: whatever policies put in the place of a variable, he has it.
+// posingAs is the actor with whatever it chooses that policies put in the place of
+// a variable: somebody of another account chooses his tags and his name, anybody
+// the headers that he sends. It is nil where nothing is to be chosen.
 func (k *checker) posingAs(a *caller, tenant string) *caller {
 	b := *a
 	b.keys, b.names = a.keys.Clone(), maps.Clone(a.names)
-	b.keys.Set("aws:PrincipalTag/"+k.Config.TagKey, tenant)
-	b.show("aws:PrincipalTag/" + k.Config.TagKey)
-	for _, p := range k.resourceParts() {
-		for _, list := range [][]string{p.statement.Resource, p.statement.NotResource} {
-			for _, text := range list {
-				for _, m := range tagVariable.FindAllStringSubmatch(text, -1) {
-					b.keys.Set(m[1], tenant)
+	posing := a.foreign(k.Config.Account)
+	if posing {
+		b.keys.Set("aws:PrincipalTag/"+k.Config.TagKey, tenant)
+		b.show("aws:PrincipalTag/" + k.Config.TagKey)
+	}
+	for _, p := range append(a.own.all(), k.resourceParts()...) {
+		for _, key := range p.variables() {
+			if k.chooses(a, "s3:GetObject", key) {
+				b.keys.Set(key, tenant)
+				if _, shown := b.names[key]; !shown {
+					b.show(key)
 				}
+				posing = true
 			}
 		}
 	}
+	if !posing {
+		return nil
+	}
 	return &b
 }
-
-// tagVariable finds the variables that an administrator of another account fills
-// as he likes.
-var tagVariable = regexp.MustCompile(`(?i)\$\{(aws:PrincipalTag/[^},]+|aws:username)[},]`)
 
 // entrance is a way to address the bucket: by its name, or by an access point.
 type entrance struct {

@@ -1,7 +1,9 @@
 package federation
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,16 +12,14 @@ import (
 
 // assumable is what is known of who can assume a role.
 type assumable struct {
-	plain  bool      // by somebody, without a tag of his choice
-	chosen bool      // by somebody who chooses the tenant tag himself
-	how    string    // who
-	tokens []*caller // sessions by our issuer's tokens
-	asked  bool      // its sessions were asked whom they can assume
+	sessions []*caller       // that somebody can have with credentials of AWS or of another issuer
+	known    map[string]bool // those sessions, by name and tags
+	tokens   []*caller       // sessions by our issuer's tokens
 }
 
 // callAsks are what must be allowed for an actor to assume a role with the tags
 // that it passes.
-func (k *checker) callAsks(a *caller, r *Role, tags map[string]string, grant *part) assuming {
+func (k *checker) callAsks(a *caller, r *Role, tags map[string]string, name string, grant *part) assuming {
 	keys := a.keys.Clone()
 	keys.Delete("s3:ResourceAccount")
 	setRequestTags(keys, tags)
@@ -36,23 +36,44 @@ func (k *checker) callAsks(a *caller, r *Role, tags map[string]string, grant *pa
 	if a.who.Account == k.Config.Account {
 		own.scp = k.scp
 	}
+	if name != "" {
+		keys.Set("sts:RoleSessionName", name)
+	}
 	names := map[string]string{}
 	for key := range tags {
 		names[foldKey("aws:RequestTag/"+key)] = "aws:RequestTag/" + key
 	}
 	return k.assumeAsks(r, a.who, keys, own, "sts:AssumeRole", len(tags)+len(inherited) > 0, grant,
-		func(key string) bool { return k.chooses(a, "sts:AssumeRole", key) }, names)
+		func(key string) bool { return k.chooses(a, "sts:AssumeRole", key) }, names, true)
 }
 
-// canAssume reports whether an actor can assume a role. A tag that came along
-// from an earlier role cannot be passed again.
-func (k *checker) canAssume(a *caller, r *Role, tags map[string]string) bool {
+// canAssume tries to assume a role by a session's name, or by any where that is "".
+// A tag that came along from an earlier role cannot be passed again.
+func (k *checker) canAssume(a *caller, r *Role, tags map[string]string, name string) (answer, bool) {
 	if !k.namesAWS(r) {
-		return false
+		return answer{}, false
 	}
-	return slices.ContainsFunc(a.variants(), func(a *caller) bool {
-		return (len(tags) == 0 || len(a.passed) == 0) && k.tryAssuming(k.callAsks(a, r, tags, nil)).gotIn()
-	})
+	for _, a := range a.variants() {
+		if a.brings(tags) {
+			continue
+		}
+		if ans := k.tryAssuming(k.callAsks(a, r, tags, name, nil)); ans.gotIn() {
+			return ans, true
+		}
+	}
+	return answer{}, false
+}
+
+// brings reports whether one of the tags came along from an earlier role.
+func (a *caller) brings(tags map[string]string) bool {
+	for key := range tags {
+		for along := range a.passed {
+			if strings.EqualFold(key, along) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // variants are the actor as it is and, where its token may as well have left the
@@ -74,52 +95,78 @@ func (k *checker) namesAWS(r *Role) bool {
 	})
 }
 
-// assumeRoles finds out, round by round, which other roles somebody can assume:
-// a role that can be assumed may assume others.
+// assumeRoles finds out, round by round, which sessions of other roles somebody can
+// have: a session may assume other roles.
 func (k *checker) assumeRoles(sessions []*caller) {
+	callers := append(append(slices.Clone(k.users), k.outsiders...), sessions...)
 	for i := range k.Roles {
 		if r := &k.Roles[i]; r != k.data {
-			k.assumed[r] = &assumable{}
+			known := &assumable{known: map[string]bool{}}
+			k.assumed[r] = known
 			k.byService(r)
 			k.byToken(r)
+			callers = append(append(callers, known.sessions...), known.tokens...)
 		}
 	}
-	callers := append(append(slices.Clone(k.users), k.outsiders...), sessions...)
 	for len(callers) > 0 {
 		var next []*caller
 		for i := range k.Roles {
 			r := &k.Roles[i]
 			known := k.assumed[r]
-			if known == nil {
+			if known == nil || !k.namesAWS(r) {
 				continue
 			}
-			before := known.plain
+			before := len(known.sessions)
 			for _, c := range callers {
 				k.byCaller(c, r)
 			}
-			if known.plain && (!before || !known.asked) {
-				known.asked = true
-				next = append(next, k.plainSession(r))
-			}
+			next = append(next, known.sessions[before:]...)
 		}
 		callers = next
 	}
 }
 
-func (k *checker) plainSession(r *Role) *caller {
-	return k.session(r, defaultSessionName, "a session of role "+r.Name, nil)
+// hold keeps a session of a role that somebody can have.
+func (k *checker) hold(r *Role, name string, choice tagChoice) {
+	known := k.assumed[r]
+	for _, tenant := range append([]string{""}, choice.like...) {
+		tags := choice.tags
+		if tenant != "" {
+			tags = map[string]string{k.Config.TagKey: tenant}
+		}
+		called := "a session of role " + r.Name
+		if len(tags) > 0 {
+			called += " whose caller chose the tag"
+		}
+		if name != defaultSessionName {
+			called += ", named " + name
+		}
+		if id := fmt.Sprint(name, tags); !known.known[id] {
+			known.known[id] = true
+			known.sessions = append(known.sessions, k.session(r, name, called, tags))
+		}
+	}
 }
 
+// byCaller tries a role with credentials of AWS. What tags administrators choose
+// is theirs to answer for.
 func (k *checker) byCaller(c *caller, r *Role) {
-	known := k.assumed[r]
 	if c.role == r {
 		return
 	}
-	if !known.plain && k.canAssume(c, r, nil) {
-		known.plain, known.how = true, c.name
-	}
-	if !known.chosen && !k.isAdministrator(c) && k.canAssume(c, r, map[string]string{k.Config.TagKey: k.tenants[0]}) {
-		known.chosen = true
+	known := k.assumed[r]
+	for _, choice := range k.tagChoices(r) {
+		if choice.tags != nil && k.isAdministrator(c) {
+			continue
+		}
+		for _, name := range append([]string{""}, k.sessionNames(r, choice.tags)...) {
+			if known.known[fmt.Sprint(cmp.Or(name, defaultSessionName), choice.tags)] {
+				continue
+			}
+			if ans, ok := k.canAssume(c, r, choice.tags, name); ok {
+				k.hold(r, sessionNameOf(ans), choice)
+			}
+		}
 	}
 }
 
@@ -133,10 +180,10 @@ func (k *checker) byService(r *Role) {
 		for _, name := range who.Service {
 			a := k.newActor("the service "+name, policy.Principal{Kind: policy.Service, Service: name})
 			a.keys.Set("aws:PrincipalIsAWSService", "true")
-			call := k.callAsks(a, r, nil, nil).call()
+			call := k.callAsks(a, r, nil, "", nil).call()
 			call.free = func(key string) bool { _, set := a.keys.Values(key); return !set }
 			if k.search(call).gotIn() {
-				k.assumed[r].plain, k.assumed[r].how = true, a.name
+				k.hold(r, defaultSessionName, tagChoice{})
 			}
 		}
 	}
@@ -156,12 +203,10 @@ func (k *checker) byToken(r *Role) {
 			known.tokens = append(known.tokens, a)
 		}
 	}
-	ill := k.token(k.tenants[0])
-	for _, tags := range []map[string]string{nil, {k.Config.TagKey: ""}, {k.Config.TagKey: "0x"}} {
-		ill.tags = tags
-		if ans := k.assume(r, ill, ""); ans.gotIn() {
-			a := k.session(r, sessionNameOf(ans), "a session of role "+r.Name+" by a token without a tenant's tag", tags)
-			k.byIssuer(a, ill)
+	for _, t := range k.oddTokens(r) {
+		if ans := k.assume(r, t, ""); ans.gotIn() {
+			a := k.session(r, sessionNameOf(ans), "a session of role "+r.Name+" by a token without a tenant's tag", t.tags)
+			k.byIssuer(a, t)
 			known.tokens = append(known.tokens, a)
 		}
 	}
@@ -177,18 +222,52 @@ func (k *checker) byToken(r *Role) {
 	}
 }
 
+// oddTokens are tokens of our issuer that are no tenant's: without a tenant's tag,
+// for a service, for another audience.
+func (k *checker) oddTokens(r *Role) []webToken {
+	plain := k.token(k.tenants[0])
+	plain.tags = nil
+	if len(k.split(r.Trust)) == 0 || !k.namesProvider(r) {
+		return nil
+	}
+	list := []webToken{plain}
+	for _, tag := range []string{"", "0x"} {
+		t := plain
+		t.tags = map[string]string{k.Config.TagKey: tag}
+		list = append(list, t)
+	}
+	subjects := append([]string{plain.subject}, k.wrongSubjects(r, k.tenants[0])...)
+	for _, audience := range append([]string{plain.audience}, k.audiences(r)...) {
+		for _, subject := range subjects {
+			t := plain
+			if t.audience, t.subject = audience, subject; audience != plain.audience || subject != plain.subject {
+				list = append(list, t)
+			}
+		}
+	}
+	return list
+}
+
+// namesProvider reports whether a trust policy lets tokens of our issuer in.
+func (k *checker) namesProvider(r *Role) bool {
+	return slices.ContainsFunc(k.split(r.Trust), func(p *part) bool {
+		who := p.statement.Principal
+		return p.allows() && (who == nil || who.Any || slices.Contains(who.Federated, k.Config.ProviderARN()) || slices.Contains(who.Federated, "*"))
+	})
+}
+
 func (k *checker) byOtherToken(r *Role, provider string) {
 	id := provider
 	if _, rest, ok := strings.Cut(provider, ":oidc-provider/"); ok {
 		id = rest
 	}
-	known := k.assumed[r]
-	if k.tryAssuming(k.webAsks(r, webToken{provider: provider, id: id}, nil, "")).gotIn() {
-		known.plain, known.how = true, "a token of "+provider
-	}
-	tagged := webToken{provider: provider, id: id, tags: map[string]string{k.Config.TagKey: k.tenants[0]}}
-	if k.tryAssuming(k.webAsks(r, tagged, nil, "")).gotIn() {
-		known.chosen = true
+	for _, choice := range k.tagChoices(r) {
+		t := webToken{provider: provider, id: id, tags: choice.tags}
+		for _, name := range append([]string{""}, k.sessionNames(r, choice.tags)...) {
+			if ans := k.tryAssuming(k.webAsks(r, t, nil, name)); ans.gotIn() {
+				k.hold(r, sessionNameOf(ans), choice)
+			}
+		}
 	}
 }
 
@@ -202,8 +281,10 @@ func (k *checker) otherRoles(sessions []*caller) {
 		switch {
 		case known == nil:
 		case k.serviceLinked(r):
-			if known.plain && k.reachesAnybody(k.plainSession(r), k.tenants) {
-				k.advise("role %s belongs to an AWS service, which reads or lists tenants' objects with it", r.Name)
+			for _, a := range known.sessions {
+				if k.reachesAnybody(a, k.tenants) {
+					k.advise("role %s belongs to an AWS service, which reads or lists tenants' objects with it", r.Name)
+				}
 			}
 		default:
 			for _, a := range k.sessionsOf(r) {
@@ -222,17 +303,7 @@ func (k *checker) otherRoles(sessions []*caller) {
 // sessionsOf are the sessions of another role that somebody can have.
 func (k *checker) sessionsOf(r *Role) []*caller {
 	known := k.assumed[r]
-	list := slices.Clone(known.tokens)
-	if known.plain {
-		list = append([]*caller{k.plainSession(r)}, list...)
-	}
-	if known.chosen {
-		for _, tenant := range k.tenants {
-			a := k.session(r, defaultSessionName, fmt.Sprintf("a session of role %s whose caller chose the tag", r.Name), map[string]string{k.Config.TagKey: tenant})
-			list = append(list, a)
-		}
-	}
-	return list
+	return slices.Concat(known.sessions, known.tokens)
 }
 
 // serviceLinked reports whether a role is one that AWS makes for a service and
@@ -268,35 +339,51 @@ func (k *checker) chain(s *caller) {
 			if r == k.data || !k.namesAWS(r) {
 				continue
 			}
-			for _, tags := range k.choices(from, s) {
-				next, ok := k.goOn(s, from, r, tags)
-				if id := fmt.Sprint(r.ARN, next.passed, tags); ok && !seen[id] {
-					seen[id] = true
-					queue = append(queue, next)
+			for _, tags := range k.choices(from, s, r) {
+				for _, name := range append([]string{""}, k.sessionNames(r, tags)...) {
+					next, ok := k.goOn(s, from, r, tags, name)
+					if id := fmt.Sprint(r.ARN, name, next.passed, tags); ok && !seen[id] {
+						seen[id] = true
+						queue = append(queue, next)
+					}
 				}
 			}
 		}
 	}
 }
 
-// choices are the tags that a session may pass on its way: none, or a victim's.
-func (k *checker) choices(from, s *caller) []map[string]string {
-	if len(from.passed) > 0 {
-		return []map[string]string{nil}
+// choices are the tags that a session may pass on its way to a role: none, those
+// of victims, and others that policies ask for.
+func (k *checker) choices(from, s *caller, r *Role) []map[string]string {
+	var list []map[string]string
+	for _, choice := range k.tagChoices(r) {
+		if choice.tags[k.Config.TagKey] == s.tenant && len(choice.like) > 0 {
+			choice.tags = map[string]string{k.Config.TagKey: choice.like[0]}
+		}
+		if !from.brings(choice.tags) {
+			list = append(list, choice.tags)
+		}
 	}
-	return []map[string]string{nil, {k.Config.TagKey: k.others(s)[0]}}
+	return list
 }
 
 // goOn assumes a role from a session and looks at what that role reaches.
-func (k *checker) goOn(s, from *caller, r *Role, tags map[string]string) (*caller, bool) {
-	next := k.session(r, defaultSessionName, s.name+", gone on to role "+r.Name, from.passed)
-	next.passed, next.tenant = from.passed, s.tenant
+func (k *checker) goOn(s, from *caller, r *Role, tags map[string]string, name string) (*caller, bool) {
+	called := s.name + ", gone on to role " + r.Name
+	all := maps.Clone(from.passed)
 	if tags != nil {
-		next = k.session(r, defaultSessionName, next.name+" with a tag of its choice", tags)
+		called += " with a tag of its choice"
+		all = maps.Clone(tags)
+		maps.Copy(all, from.passed)
+	}
+	next := k.session(r, cmp.Or(name, defaultSessionName), called, all)
+	next.passed, next.tenant = from.passed, s.tenant
+	if _, chosen := tags[k.Config.TagKey]; chosen {
+		next.tenant = ""
 	}
 	came := false
 	for _, grant := range k.trustGrants(r) {
-		asks := k.callAsks(from, r, tags, grant)
+		asks := k.callAsks(from, r, tags, name, grant)
 		ans := k.tryAssuming(asks)
 		if !ans.gotIn() {
 			continue
@@ -345,17 +432,22 @@ func (k *checker) entryByCallers(sessions []*caller) {
 }
 
 func (k *checker) entryBy(c *caller) {
-	victim := k.tenants[0]
-	if c.tenant == victim {
-		victim = k.tenants[1]
-	}
 	for _, c := range c.variants() {
 		if len(c.passed) > 0 { // a tag that came along stays, and is the tenant's own
 			continue
 		}
 		for _, grant := range k.trustGrants(k.data) {
-			k.entryByGrant(c, grant, TagChosenByCaller, map[string]string{k.Config.TagKey: victim},
-				"assumes the data role with a tenant tag of its own choice", "Take the statement out: only the issuer's tokens may bring a tag.")
+			for _, class := range k.classes(k.data) {
+				victim := class[0]
+				if victim == c.tenant && len(class) > 1 {
+					victim = class[1]
+				}
+				if victim == c.tenant {
+					continue
+				}
+				k.entryByGrant(c, grant, TagChosenByCaller, map[string]string{k.Config.TagKey: victim},
+					"assumes the data role with a tenant tag of its own choice", "Take the statement out: only the issuer's tokens may bring a tag.")
+			}
 			k.entryByGrant(c, grant, UntaggedSession, nil,
 				"assumes the data role without a tenant tag", "Take the statement out: only the issuer's tokens may buy a session of this role.")
 		}
@@ -363,7 +455,7 @@ func (k *checker) entryBy(c *caller) {
 }
 
 func (k *checker) entryByGrant(c *caller, grant *part, code Code, tags map[string]string, title, fix string) {
-	asks := k.callAsks(c, k.data, tags, grant)
+	asks := k.callAsks(c, k.data, tags, "", grant)
 	if ans := k.tryAssuming(asks); ans.gotIn() {
 		k.add(k.entryFinding(code, grant, asks.call(), ans, c.name, c.name+" "+title, fix))
 	}

@@ -16,7 +16,9 @@ type ask struct {
 	keys    *policy.Context
 	names   map[string]string // the keys' names as they are written, by folded name
 	layers  layers
-	free    func(key string) bool // whether the sender chooses the key, by its folded name
+	// addsTags says that the sender may pass tags besides those in keys.
+	addsTags bool
+	free     func(key string) bool // whether the sender chooses the key, by its folded name
 }
 
 // answer is what a search came to.
@@ -54,8 +56,13 @@ func (v value) set(c *policy.Context, key string) {
 // it. As each step fixes a key for good, no search goes deeper than there are keys
 // in the documents; and if any values would do, some path leads to them, because
 // on it each step fixes one key as those values have it.
+//
+// A step that fails says on which of the fixed keys its failure rests. Where a key
+// is not among them its other values would fail alike and are not tried, so that
+// keys which have nothing to do with each other cost their sum and not their
+// product.
 func (k *checker) search(asks ...*ask) answer {
-	s := &searching{checker: k, asks: asks, domains: map[string][]value{}, seen: map[string]bool{}}
+	s := &searching{checker: k, asks: asks, domains: map[string][]value{}, failed: map[string]blame{}}
 	for _, a := range asks {
 		s.reduce(a)
 	}
@@ -77,7 +84,7 @@ type searching struct {
 	sets    []*policy.Set
 	domains map[string][]value
 	byKey   map[string][]*condition
-	seen    map[string]bool
+	failed  map[string]blame // choices that were tried
 	steps   int
 	first   policy.Decision // of the first step's refusal
 	found   *answer
@@ -96,17 +103,41 @@ func (s *searching) reduce(a *ask) {
 	s.sets = append(s.sets, l.set())
 }
 
-// step tries one choice of values and, where it is refused, those that differ in
-// one more key. It reports whether the search is over.
-func (s *searching) step(chosen map[string]value) bool {
-	id := describeChoice(chosen)
-	if s.seen[id] {
-		return false
+// blame is the fixed keys that a failure rests on.
+type blame map[string]bool
+
+func (b blame) add(keys ...string) {
+	for _, key := range keys {
+		b[key] = true
 	}
-	s.seen[id] = true
+}
+
+// everything blames all that is fixed.
+func blameAll(chosen map[string]value) blame {
+	return blameOf(chosen, slices.Collect(maps.Keys(chosen)))
+}
+
+// blameOf blames those of the keys that are fixed.
+func blameOf(chosen map[string]value, keys []string) blame {
+	b := blame{}
+	for _, key := range keys {
+		if _, fixed := chosen[key]; fixed {
+			b.add(key)
+		}
+	}
+	return b
+}
+
+// step tries one choice of values and, where it is refused, those that differ in
+// one more key. It reports whether the search is over and, if not, why it failed.
+func (s *searching) step(chosen map[string]value) (bool, blame) {
+	id := describeChoice(chosen)
+	if b, tried := s.failed[id]; tried {
+		return false, b
+	}
 	if s.steps++; s.steps > maxSteps {
 		s.gaveUp(s.asks[0])
-		return true
+		return true, nil
 	}
 	contexts := make([]*policy.Context, len(s.asks))
 	refused, ambiguous := -1, ""
@@ -134,38 +165,62 @@ func (s *searching) step(chosen map[string]value) bool {
 	}
 	if refused < 0 {
 		s.found = &answer{allowed: true, decision: firstDecision, keys: contexts[0], context: s.witness(chosen, contexts[0])}
-		return true
+		return true, nil
 	}
 	if ambiguous != "" && s.found == nil {
 		s.found = &answer{ambiguous: ambiguous, decision: why, keys: contexts[0], context: s.witness(chosen, contexts[0])}
 	}
-	return s.repair(refused, why, chosen, contexts[refused])
+	over, b := s.repair(refused, why, chosen, contexts[refused])
+	s.failed[id] = b
+	return over, b
 }
 
 // repair changes what a refusal rests on: a condition of the Deny, or one of a
 // statement that would have allowed.
-func (s *searching) repair(i int, d policy.Decision, chosen map[string]value, keys *policy.Context) bool {
+func (s *searching) repair(i int, d policy.Decision, chosen map[string]value, keys *policy.Context) (bool, blame) {
 	if d.Explicit {
-		for _, c := range s.byName[d.Policy].conditions {
-			if s.change(i, c, false, chosen, keys) {
-				return true
-			}
-		}
-		return false
+		return s.disarm(i, s.byName[d.Policy], d, chosen, keys)
 	}
-	done := false
+	over, all := false, blame{}
 	s.reduced[i].everyLayer(func(layer policy.Layer, p *part) {
-		if done || !p.allows() || !rescues(layer, d.Layer) {
+		if over || !p.allows() || !rescues(layer, d.Layer) {
 			return
 		}
 		for _, c := range p.conditions {
-			if holds, _ := c.holds(keys); !holds {
-				done = s.change(i, c, true, chosen, keys)
-				return
+			holds, unsettled := c.holds(keys)
+			if holds {
+				continue
 			}
+			if unsettled {
+				maps.Copy(all, blameAll(chosen))
+			}
+			var b blame
+			over, b, _ = s.change(i, c, true, chosen, keys)
+			maps.Copy(all, b)
+			maps.Copy(all, blameOf(chosen, append(p.variables(), c.key)))
+			return
 		}
+		maps.Copy(all, blameAll(chosen)) // it matches, and what else stands in the way is not looked at
 	})
-	return done
+	return over, all
+}
+
+// disarm changes a condition of a Deny that fires.
+func (s *searching) disarm(i int, p *part, d policy.Decision, chosen map[string]value, keys *policy.Context) (bool, blame) {
+	r := s.asks[i].request
+	r.Context = keys
+	all := blameOf(chosen, append(p.variables(), p.keys()...))
+	if _, unsettled := p.policy.Applies(&r, s.sets[i], d.Layer); unsettled {
+		all = blameAll(chosen) // under the other reading, something else may stand in the way
+	}
+	for _, c := range p.conditions {
+		over, b, vain := s.change(i, c, false, chosen, keys)
+		if over || vain {
+			return over, b
+		}
+		maps.Copy(all, b)
+	}
+	return false, all
 }
 
 // rescues reports whether an Allow of a layer can undo a refusal for want of one.
@@ -175,9 +230,12 @@ func rescues(layer, refusedBy policy.Layer) bool {
 }
 
 // change tries every value of a condition's key that makes it hold, or not hold.
-func (s *searching) change(i int, c *condition, want bool, chosen map[string]value, keys *policy.Context) bool {
+// Besides the blame for its failure it reports whether that has nothing to do with
+// the key, so that no value of any key but those blamed would help.
+func (s *searching) change(i int, c *condition, want bool, chosen map[string]value, keys *policy.Context) (over bool, b blame, vain bool) {
+	b = blame{}
 	if _, fixed := chosen[c.key]; fixed || !s.asks[i].free(c.key) {
-		return false
+		return false, b, false
 	}
 	for _, v := range s.domain(c.key) {
 		trial := keys.Clone()
@@ -189,13 +247,20 @@ func (s *searching) change(i int, c *condition, want bool, chosen map[string]val
 		next := maps.Clone(chosen)
 		next[c.key] = v
 		if incoherent(next) {
+			maps.Copy(b, blameOf(chosen, append(vpcKeys, "aws:sourceip")))
 			continue
 		}
-		if s.step(next) {
-			return true
+		over, failure := s.step(next)
+		if over {
+			return true, nil, false
 		}
+		if !failure[c.key] && !(c.key == "aws:sourceip" || slices.Contains(vpcKeys, c.key)) {
+			return false, failure, true
+		}
+		maps.Copy(b, failure)
+		delete(b, c.key)
 	}
-	return false
+	return false, b, false
 }
 
 // vpcKeys are there only for a request through a VPC endpoint, which has no
@@ -232,7 +297,26 @@ func (s *searching) context(i int, chosen map[string]value) *policy.Context {
 		}
 		v.set(keys, key)
 	}
+	if a.addsTags {
+		s.listTags(keys)
+	}
 	return keys
+}
+
+// listTags adds the tags that the sender chose to aws:TagKeys.
+func (s *searching) listTags(keys *policy.Context) {
+	list, _ := keys.Values("aws:tagkeys")
+	for key, conditions := range s.conditions() {
+		name, ok := strings.CutPrefix(key, "aws:requesttag/")
+		if _, set := keys.Values(key); !ok || !set || slices.ContainsFunc(list, func(tag string) bool { return foldKey(tag) == name }) {
+			continue
+		}
+		list = append(slices.Clone(list), conditions[0].Key[len("aws:requesttag/"):])
+	}
+	if len(list) > 0 {
+		slices.Sort(list)
+		keys.SetList("aws:TagKeys", list...)
+	}
 }
 
 // conditions are the conditions that matter to the asks, by key.

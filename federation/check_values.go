@@ -66,18 +66,8 @@ func (k *checker) valuesOf(key string, conditions []*condition, keys *policy.Con
 	var globs []policy.Glob
 	for _, c := range conditions {
 		switch family := familyOf(c.Operator); family {
-		case "String":
-			for _, text := range c.Values {
-				globs = append(globs, c.part.document.Globs(text, strings.Contains(c.Operator, "Like"), keys)...)
-				if strings.Contains(c.Operator, "IgnoreCase") {
-					globs = append(globs, c.part.document.Globs(strings.ToUpper(text), false, keys)...)
-					globs = append(globs, c.part.document.Globs(strings.ToLower(text), false, keys)...)
-				}
-			}
-		case "Arn":
-			for _, text := range c.Values {
-				globs = append(globs, c.part.document.Globs(text, true, keys)...)
-			}
+		case "String", "Arn":
+			globs = append(globs, c.globs(keys)...)
 		default:
 			for _, text := range c.Values {
 				d.bounds(family, text)
@@ -104,6 +94,27 @@ func (k *checker) valuesOf(key string, conditions []*condition, keys *policy.Con
 		d.values = slices.DeleteFunc(d.values, k.ownAccessPoint)
 	}
 	return d.values
+}
+
+// globs are the patterns that the condition holds its key against, under the
+// variables that keys have. Where it ignores case, they are those as it is written
+// and in either case.
+func (c *condition) globs(keys *policy.Context) []policy.Glob {
+	var globs []policy.Glob
+	family := familyOf(c.Operator)
+	for _, text := range c.Values {
+		switch d := c.part.document; {
+		case family == "Arn":
+			globs = append(globs, d.Globs(text, true, keys)...)
+		case family == "String" && strings.Contains(c.Operator, "IgnoreCase"):
+			for _, form := range []string{text, strings.ToUpper(text), strings.ToLower(text)} {
+				globs = append(globs, d.Globs(form, false, keys)...)
+			}
+		case family == "String":
+			globs = append(globs, d.Globs(text, strings.Contains(c.Operator, "Like"), keys)...)
+		}
+	}
+	return globs
 }
 
 // ownAccessPoint reports whether a value names an access point of the account
@@ -163,7 +174,11 @@ func (d *domain) bounds(family, text string) {
 		d.text("true", "false")
 	case "Numeric":
 		if f, err := strconv.ParseFloat(text, 64); err == nil {
-			d.text(text, number(f-1), number(f+1))
+			for _, f := range []float64{f, f - 1, f + 1} {
+				if d.key != "s3:max-keys" || f >= 1 { // a page of no keys shows none
+					d.text(number(f))
+				}
+			}
 		}
 	case "Date":
 		d.times(text)

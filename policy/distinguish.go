@@ -70,6 +70,7 @@ type Alphabet struct {
 	Allows   func(rune) bool // nil: every character
 	Fill     string          // characters that Distinguish prefers for what no glob names
 	Min, Max int
+	States   int // how many states to look at, at most; 0: the usual number
 }
 
 // maxStates bounds what Distinguish looks at. The number of states grows with the
@@ -281,6 +282,10 @@ func (s *stroll) walk(start string, visit func(text string, at state)) bool {
 		length int
 		at     state
 	}
+	most := s.limits.States
+	if most == 0 {
+		most = maxStates
+	}
 	measured := func(length int) int { return min(length, s.limits.Min) }
 	queue := []step{{start, utf8.RuneCountInString(start), s.after(start)}}
 	seen := map[string]bool{queue[0].at.key(measured(queue[0].length)): true}
@@ -297,7 +302,7 @@ func (s *stroll) walk(start string, visit func(text string, at state)) bool {
 			if seen[key] {
 				continue
 			}
-			if len(seen) >= maxStates {
+			if len(seen) >= most {
 				return false
 			}
 			seen[key] = true
