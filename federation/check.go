@@ -97,6 +97,9 @@ func newChecker(a *Account, now time.Time) (*checker, error) {
 			k.data = &a.Roles[i]
 		}
 	}
+	if k.data != nil && accountOfARN(k.data.ARN) != a.Config.Account {
+		return nil, fmt.Errorf("checking %s: the configuration is for account %s, the role %s is of account %s", a.Source, a.Config.Account, a.Config.Role, accountOfARN(k.data.ARN))
+	}
 	if k.data == nil {
 		return nil, fmt.Errorf("checking %s: want the data role %q, got none of that name among %d roles", a.Source, a.Config.Role, len(a.Roles))
 	}
@@ -179,11 +182,29 @@ func (k *checker) run() {
 		k.reach(s, k.tenants, k.reportWay)
 		k.cage(s)
 	}
+	k.unknownAdministrators()
 	nobody := k.anonymousActor()
 	k.reach(nobody, k.tenants, k.reportWay)
 	k.cage(nobody)
 	k.owners(sessions)
 	k.serviceAdvice()
+}
+
+// unknownAdministrators speaks of administrators whom the account does not have: a
+// misspelt one trusts nobody.
+func (k *checker) unknownAdministrators() {
+	for _, arn := range k.Config.Administrators {
+		known := accountOfARN(arn) != k.Config.Account || strings.HasSuffix(arn, ":root") || strings.Contains(arn, ":assumed-role/")
+		for _, u := range k.Users {
+			known = known || u.ARN == arn
+		}
+		for _, r := range k.Roles {
+			known = known || r.ARN == arn
+		}
+		if !known {
+			k.advise("administrators lists %s, which is no user or role of the account", arn)
+		}
+	}
 }
 
 // insider looks at a user, or a session of another role, of the account.
@@ -196,9 +217,7 @@ func (k *checker) insider(a *caller) {
 	if k.isAdministrator(a) {
 		return
 	}
-	if action, resource, ok := k.changesIAM(a); ok {
-		k.advise("%s may change IAM itself (%s on %s), so it is an administrator in effect; list it under administrators, or take that right away",
-			k.inEffect(a), action, resource)
+	if k.administratesInEffect(a) {
 		return
 	}
 	k.reach(a, k.others(a), k.reportWay)
@@ -211,7 +230,24 @@ func (k *checker) inEffect(a *caller) string {
 	if a.role != nil {
 		return "role " + a.role.Name
 	}
+	for _, arn := range []string{a.who.ARN, a.who.Issuer} {
+		if _, name, ok := strings.Cut(arn, ":user/"); ok && a.who.Account == k.Config.Account {
+			return "user " + name[strings.LastIndex(name, "/")+1:]
+		}
+	}
 	return a.name
+}
+
+// administratesInEffect reports whether an actor may change IAM itself, and says so
+// once for each user and role.
+func (k *checker) administratesInEffect(a *caller) bool {
+	action, resource, ok := k.changesIAM(a)
+	if who := k.inEffect(a); ok && !k.advised[who] {
+		k.advised[who] = true
+		k.advise("%s may change IAM itself (%s on %s), so it is an administrator in effect; list it under administrators, or take that right away",
+			who, action, resource)
+	}
+	return ok
 }
 
 // others are the tenants that are not an actor's own.

@@ -215,12 +215,12 @@ func (k *checker) serviceAdvice() {
 			continue
 		}
 		if p.from.Document == k.data.Trust.Name {
-			k.advise("%s, statement %d lets %s assume the data role without a tenant tag", p.from.Document, p.from.Statement, strings.Join(who.Service, ", "))
+			k.advise("%s lets %s assume the data role without a tenant tag", p.from, strings.Join(who.Service, ", "))
 			continue
 		}
 		if !slices.ContainsFunc(p.conditions, func(c *condition) bool { return slices.Contains(sourceKeys, c.key) }) {
-			k.advise("%s, statement %d lets %s in on anybody's behalf; hold it to aws:SourceAccount and aws:SourceArn",
-				p.from.Document, p.from.Statement, strings.Join(who.Service, ", "))
+			k.advise("%s lets %s in on anybody's behalf; hold it to aws:SourceAccount and aws:SourceArn",
+				p.from, strings.Join(who.Service, ", "))
 		}
 	}
 }

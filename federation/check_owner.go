@@ -143,7 +143,7 @@ func (m missing) finding(k *checker) Finding {
 	}
 	if p := k.byName[m.answer.decision.Policy]; p != nil && m.answer.decision.Explicit {
 		f.DecidedBy = append(f.DecidedBy, p.from)
-		f.Fix = fmt.Sprintf("Let the Deny spare a tenant's own prefix: %s, statement %d.", p.from.Document, p.from.Statement)
+		f.Fix = fmt.Sprintf("Let the Deny spare a tenant's own prefix: %s.", p.from)
 	} else if layer := m.answer.decision.Layer; layer != "" {
 		f.Title += ", as no " + layerWords[layer] + " allows it"
 	}

@@ -422,9 +422,7 @@ func (k *checker) entryByCallers(sessions []*caller) {
 		if k.isAdministrator(c) {
 			continue
 		}
-		if action, resource, ok := k.changesIAM(c); ok && c.role != k.data {
-			k.advise("%s may change IAM itself (%s on %s), so it is an administrator in effect; list it under administrators, or take that right away",
-				k.inEffect(c), action, resource)
+		if c.role != k.data && k.administratesInEffect(c) {
 			continue
 		}
 		k.entryBy(c)

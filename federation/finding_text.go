@@ -181,10 +181,13 @@ func contextRows(context map[string][]string) []string {
 func statementRows(statements []Statement) []string {
 	var rows []string
 	for _, s := range statements {
-		rows = append(rows, joined(": ", s.Document, s.label()))
+		rows = append(rows, s.String())
 	}
 	return rows
 }
+
+// String names the statement and its document.
+func (s Statement) String() string { return joined(": ", s.Document, s.label()) }
 
 // label says which statement of its document it is, or nothing where the document
 // has none, as an ACL.

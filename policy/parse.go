@@ -32,7 +32,7 @@ type ParseError struct {
 func (e *ParseError) Error() string {
 	where := ""
 	if e.Statement >= 0 {
-		where = fmt.Sprintf("statement %d: ", e.Statement)
+		where = fmt.Sprintf("Statement[%d]: ", e.Statement)
 	}
 	if e.Element != "" {
 		where += e.Element + ": "
