@@ -304,7 +304,7 @@ func (t *textReport) reasons() {
 	t.list("why", causes, len(causes))
 	t.list("left behind, delete by hand", t.Leftovers, most)
 	t.painted(dim, "not tried", strings.Join(t.NotTried, "; "))
-	t.field("naive", t.Naive)
+	t.field("naive", "“"+t.Naive+"”")
 	t.field("true", t.Truth)
 	verdict := t.verdict()
 	if t.Target.Note != "" {

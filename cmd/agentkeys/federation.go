@@ -105,6 +105,9 @@ func (o *federationOptions) load(cmd *cobra.Command, environ []string) (federati
 	for _, s := range federationSettings {
 		field := s.field(&c)
 		if v, ok := variable(environ, s.variable); ok {
+			if *field != "" && *field != v && !cmd.Flags().Changed(s.flag) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "agentkeys: note: %s is %q by %s, not %q as in %s\n", s.flag, v, s.variable, *field, o.file)
+			}
 			*field = v
 		}
 		if cmd.Flags().Changed(s.flag) {
