@@ -73,7 +73,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	twice := `{"Statement":[{"Sid":"a",` + action + resource + `},{"Sid":"a",` + action + resource + `}]}`
-	if err := compiled(t, twice).doc.Validate(IdentityPolicy); err == nil || !strings.Contains(err.Error(), "statement 1: Sid: want each one once") {
+	if err := compiled(t, twice).doc.Validate(IdentityPolicy); err == nil || !strings.Contains(err.Error(), "Statement[1]: Sid: want each one once") {
 		t.Errorf("the same Sid twice: got %v", err)
 	}
 	long := compiled(t, `{"Id":"`+strings.Repeat("x", 2048)+`","Statement":{`+action+resource+`}}`).doc
