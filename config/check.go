@@ -98,7 +98,7 @@ var tagKeyForm = regexp.MustCompile(`^[A-Za-z0-9_.:/=+@-]{1,128}$`)
 // checkTagKey admits what the policies at AWS can test under the same name.
 func checkTagKey(v string) error {
 	if !tagKeyForm.MatchString(v) || strings.HasPrefix(strings.ToLower(v), "aws:") {
-		return errors.New("want 1 to 128 of A-Z a-z 0-9 _ . : / = + @ - that do not begin with aws:")
+		return errors.New("want 1 to 128 of A-Z a-z 0-9 _ . : / = + @ -, the reserved beginning aws: excepted")
 	}
 	return nil
 }
