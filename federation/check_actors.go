@@ -126,10 +126,25 @@ func (k *checker) managed(arn, called string) []*part {
 			k.advise("%s lacks the document of %s, of which AWS' published one was taken as far as it is about S3, STS and IAM", k.Source, arn)
 			return k.split(d)
 		}
+		if strings.Contains(arn, ":iam::aws:policy/aws-service-role/") {
+			k.skipServiceLinked()
+			return nil
+		}
 		k.unread("managed policy "+arn, fmt.Errorf("managed policy %s of %s: want its document, got none", arn, called))
 		return nil
 	}
 	return k.split(d)
+}
+
+// skipServiceLinked notes that the policy of a service-linked role is not there. IAM
+// attaches such a policy to that role alone, which its service alone can use, so it
+// lets in nobody that would be a finding.
+// Source: IAM User Guide, using-service-linked-roles.
+func (k *checker) skipServiceLinked() {
+	const what = "policies of service-linked roles (not in " + fileIAM + ")"
+	if !slices.Contains(k.report.NotLookedAt, what) {
+		k.report.NotLookedAt = append(k.report.NotLookedAt, what)
+	}
 }
 
 // newActor fills in the keys that every request of a principal has.
