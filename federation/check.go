@@ -75,7 +75,9 @@ type checker struct {
 	iamOf     map[string][2]string  // what of IAM an actor may change, by its name
 
 	report     *CheckReport
-	found      map[string]int // findings by code and deciding statement: an index, from 1
+	found      map[string]int   // findings by code and deciding statement: an index, from 1
+	sharers    map[int][]string // users and roles that the statement of a finding lets in, by its index
+	remarks    []*remark
 	advised    map[string]bool
 	unfinished map[string]bool
 }
@@ -86,7 +88,7 @@ func newChecker(a *Account, now time.Time) (*checker, error) {
 		actions: map[string]policy.ActionInfo{}, parts: map[*policy.Document][]*part{}, byName: map[string]*part{},
 		ofRole: map[*Role]layers{}, classed: map[*Role][][]string{}, choicesOf: map[*Role][]tagChoice{}, named: map[string][]string{},
 		assumed: map[*Role]*assumable{}, iamOf: map[string][2]string{},
-		found: map[string]int{}, advised: map[string]bool{}, unfinished: map[string]bool{},
+		found: map[string]int{}, sharers: map[int][]string{}, advised: map[string]bool{}, unfinished: map[string]bool{},
 		report: &CheckReport{Target: a.Source, Findings: []Finding{}, Advice: []string{}, NotLookedAt: []string{}},
 	}
 	for _, info := range policy.Actions("s3") {
@@ -222,7 +224,7 @@ func (k *checker) insider(a *caller) {
 	}
 	k.reach(a, k.others(a), k.reportWay)
 	if action, ok := k.changesBucket(a); ok {
-		k.advise("%s may change what guards the bucket (%s), so it is an administrator of the bucket in effect", k.inEffect(a), action)
+		k.adviseBucketAdministrator(k.inEffect(a), action)
 	}
 }
 
@@ -244,8 +246,7 @@ func (k *checker) administratesInEffect(a *caller) bool {
 	action, resource, ok := k.changesIAM(a)
 	if who := k.inEffect(a); ok && !k.advised[who] {
 		k.advised[who] = true
-		k.advise("%s may change IAM itself (%s on %s), so it is an administrator in effect; list it under administrators, or take that right away",
-			who, action, resource)
+		k.adviseAdministrator(who, action, resource)
 	}
 	return ok
 }
@@ -256,8 +257,9 @@ func (k *checker) others(a *caller) []string {
 }
 
 // add takes a finding, once for each code and deciding statement. One that rests
-// on no open point takes the place of one that does.
-func (k *checker) add(f Finding) {
+// on no open point takes the place of one that does. It returns the finding's index,
+// from 1.
+func (k *checker) add(f Finding) int {
 	key := string(f.Code)
 	for _, s := range f.DecidedBy[:min(1, len(f.DecidedBy))] {
 		key += fmt.Sprintf("|%s|%d", s.Document, s.Statement)
@@ -267,7 +269,7 @@ func (k *checker) add(f Finding) {
 	}
 	i := k.found[key]
 	if i > 0 && (f.Ambiguous || !k.report.Findings[i-1].Ambiguous) {
-		return
+		return i
 	}
 	if f.DecidedBy == nil {
 		f.DecidedBy = []Statement{}
@@ -277,17 +279,23 @@ func (k *checker) add(f Finding) {
 	}
 	if i > 0 {
 		k.report.Findings[i-1] = f
-		return
+		return i
 	}
 	k.report.Findings = append(k.report.Findings, f)
 	k.found[key] = len(k.report.Findings)
+	return k.found[key]
 }
 
 // has reports whether a way in by a statement was found that rests on no open
 // point.
 func (k *checker) has(code Code, p *part) bool {
-	i := k.found[fmt.Sprintf("%s|%s|%d", code, p.from.Document, p.from.Statement)]
+	i := k.foundBy(code, p)
 	return i > 0 && !k.report.Findings[i-1].Ambiguous
+}
+
+// foundBy is the index, from 1, of the finding that a statement decides, or 0.
+func (k *checker) foundBy(code Code, p *part) int {
+	return k.found[fmt.Sprintf("%s|%s|%d", code, p.from.Document, p.from.Statement)]
 }
 
 func (k *checker) advise(format string, args ...any) {
@@ -324,10 +332,14 @@ func (k *checker) gaveUp(a *ask) {
 // conclude puts the report in order.
 func (k *checker) conclude() *CheckReport {
 	r := k.report
+	k.nameSharers()
 	order := Codes()
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Compare(slices.Index(order, a.Code), slices.Index(order, b.Code))
 	})
+	for _, m := range k.remarks {
+		r.Advice = append(r.Advice, printable(m.String())) // whole, however many it names
+	}
 	r.Advice = append(r.Advice, k.Remarks...)
 	r.NotLookedAt = append(r.NotLookedAt, k.NotLookedAt...)
 	r.NotLookedAt = append(r.NotLookedAt, neverLookedAt...)

@@ -51,6 +51,24 @@ var ofThePrincipal = []string{
 	"aws:sourceidentity", "aws:multifactorauthpresent", "aws:multifactorauthage",
 }
 
+// ofWhatRuns are keys in the requests of code that a service runs with a role's
+// credentials, by the service; they say which function or instance it is.
+// Sources: Lambda Developer Guide, permissions-source-function-arn; EC2 User Guide,
+// iam-policy-structure.
+var ofWhatRuns = map[string]string{
+	"lambda:sourcefunctionarn": "lambda.amazonaws.com", "ec2:sourceinstancearn": "ec2.amazonaws.com", "ec2:roledelivery": "ec2.amazonaws.com",
+}
+
+// trustsService reports whether a role's trust policy lets a service in.
+func (k *checker) trustsService(r *Role, name string) bool {
+	return slices.ContainsFunc(k.split(r.Trust), func(p *part) bool {
+		who := p.statement.Principal
+		return p.allows() && who != nil && slices.ContainsFunc(who.Service, func(s string) bool {
+			return s == name || s == name+".cn" || s == "*" // in China, EC2 has its own
+		})
+	})
+}
+
 // chooses reports whether the actor chooses the value of a key in a request for
 // an action. What is set in its keys is as it is.
 func (k *checker) chooses(a *caller, action, key string) bool {
@@ -80,6 +98,8 @@ func (k *checker) chooses(a *caller, action, key string) bool {
 		return k.carries(action, key)
 	case prefix == "sts", prefix == "iam":
 		return strings.HasPrefix(action, prefix+":") || prefix == "iam" && strings.HasPrefix(action, "sts:")
+	case ofWhatRuns[key] != "":
+		return a.role != nil && a.role != k.data && k.trustsService(a.role, ofWhatRuns[key])
 	}
 	return false // a claim of a token that the actor does not have
 }
@@ -126,10 +146,25 @@ func (k *checker) managed(arn, called string) []*part {
 			k.advise("%s lacks the document of %s, of which AWS' published one was taken as far as it is about S3, STS and IAM", k.Source, arn)
 			return k.split(d)
 		}
+		if strings.Contains(arn, ":iam::aws:policy/aws-service-role/") {
+			k.skipServiceLinked()
+			return nil
+		}
 		k.unread("managed policy "+arn, fmt.Errorf("managed policy %s of %s: want its document, got none", arn, called))
 		return nil
 	}
 	return k.split(d)
+}
+
+// skipServiceLinked notes that the policy of a service-linked role is not there. IAM
+// attaches such a policy to that role alone, which its service alone can use, so it
+// lets in nobody that would be a finding.
+// Source: IAM User Guide, using-service-linked-roles.
+func (k *checker) skipServiceLinked() {
+	const what = "policies of service-linked roles (not in " + fileIAM + ")"
+	if !slices.Contains(k.report.NotLookedAt, what) {
+		k.report.NotLookedAt = append(k.report.NotLookedAt, what)
+	}
 }
 
 // newActor fills in the keys that every request of a principal has.

@@ -22,6 +22,14 @@ var (
 	firstWrites = []string{"s3:PutObject", "s3:DeleteObject"}
 )
 
+// besideOthers are permissions by which alone nobody changes an object: S3 asks for
+// them besides that of a request's own action, to delete in spite of a retention and
+// to own what is replicated; or a batch job asks for it, to replicate once more what
+// the bucket's own rules say.
+// Sources: S3 User Guide, object-lock-managing, replication-change-owner and
+// batch-ops-iam-role-policies.
+var besideOthers = []string{"s3:BypassGovernanceRetention", "s3:ObjectOwnerOverrideToBucketOwner", "s3:InitiateReplication"}
+
 func newGoals(actions []policy.ActionInfo) goals {
 	g := goals{
 		read: slices.Clone(firstReads), write: slices.Clone(firstWrites),
@@ -31,6 +39,7 @@ func newGoals(actions []policy.ActionInfo) goals {
 		name := "s3:" + a.Name
 		switch {
 		case !slices.Contains(a.Resources, "object") || slices.Contains(firstReads, name) || slices.Contains(firstWrites, name):
+		case slices.Contains(besideOthers, name):
 		case strings.Contains(a.Level, "Write"), strings.Contains(a.Level, "Tagging"), strings.Contains(a.Level, "Permissions"):
 			g.write = append(g.write, name)
 		default:

@@ -3,6 +3,7 @@ package federation
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -182,12 +183,13 @@ type trial struct {
 	visit func(way) bool
 }
 
-// known reports whether a way by this grant was found before.
+// known reports whether a way by this grant was found before, and whether the report
+// names its user or role.
 func (t *trial) known(code Code) bool {
 	if t.actor.who.Kind == policy.Anonymous {
 		code = PublicAccess
 	}
-	return t.has(code, t.grant)
+	return t.has(code, t.grant) && (!t.mayBeListed(t.actor) || slices.Contains(t.sharers[t.foundBy(code, t.grant)], t.inEffect(t.actor)))
 }
 
 // applies reports whether the grant is about a request at all, whatever its
@@ -311,7 +313,10 @@ func (k *checker) reportWay(w way) bool {
 	if w.actor.who.Kind == policy.Anonymous {
 		f.Code = PublicAccess
 	}
-	k.add(f)
+	i := k.add(f)
+	if who := k.inEffect(w.actor); k.mayBeListed(w.actor) && !slices.Contains(k.sharers[i], who) {
+		k.sharers[i] = append(k.sharers[i], who)
+	}
 	return false
 }
 
@@ -358,6 +363,8 @@ func (k *checker) fix(w way) string {
 	name := w.grant.from.Document
 	variable := "${aws:PrincipalTag/" + k.Config.TagKey + "}"
 	switch {
+	case w.actor.role == k.data && ownedByAWS(name):
+		return fmt.Sprintf("Detach %s from the data role: the bucket policy alone grants what it needs.", name)
 	case w.code == PolicyEditable:
 		return fmt.Sprintf("Take %s out of %s: no tenant session needs it.", w.ask.request.Action, name)
 	case name == aclName:
@@ -371,5 +378,5 @@ func (k *checker) fix(w way) string {
 	case w.actor.foreign(k.Config.Account):
 		return fmt.Sprintf("Name the data role as the one principal of the statement in %s.", name)
 	}
-	return fmt.Sprintf("Take it out of %s, or list %s under administrators if it is to be trusted with every tenant.", name, k.inEffect(w.actor))
+	return takeAway(name, k.inEffect(w.actor))
 }

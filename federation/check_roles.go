@@ -282,9 +282,7 @@ func (k *checker) otherRoles(sessions []*caller) {
 		case known == nil:
 		case k.serviceLinked(r):
 			for _, a := range known.sessions {
-				if k.reachesAnybody(a, k.tenants) {
-					k.advise("role %s belongs to an AWS service, which reads or lists tenants' objects with it", r.Name)
-				}
+				k.adviseServiceLinked(a)
 			}
 		default:
 			for _, a := range k.sessionsOf(r) {

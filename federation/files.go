@@ -150,6 +150,10 @@ type (
 		GroupDetailList *[]jsonEntity
 		RoleDetailList  *[]jsonEntity
 		Policies        []jsonManaged
+
+		// Of the API's answer, or of the CLI's with --max-items: there is more.
+		IsTruncated bool
+		NextToken   string
 	}
 	jsonEntity struct {
 		UserName, GroupName, RoleName string
@@ -188,6 +192,9 @@ func (r folder) iam() error {
 	}
 	if d.RoleDetailList == nil {
 		return fmt.Errorf("reading %s: want the output of aws iam get-account-authorization-details, got no RoleDetailList", filepath.Join(r.dir, fileIAM))
+	}
+	if d.IsTruncated || d.NextToken != "" {
+		return fmt.Errorf("reading %s: want all of the account, got one page of it; export it without --max-items and --no-paginate", filepath.Join(r.dir, fileIAM))
 	}
 	a := r.account
 	for _, list := range []struct {
