@@ -39,7 +39,6 @@ func (a *caller) foreign(account string) bool {
 var servicesOnly = []string{
 	"aws:sourcearn", "aws:sourceaccount", "aws:sourceowner", "aws:sourceorgid", "aws:sourceorgpaths",
 	"aws:principalservicename", "aws:principalservicenameslist", "aws:calledvia", "aws:calledviafirst", "aws:calledvialast",
-	"aws:ec2instancesourcevpc", "aws:ec2instancesourceprivateipv4",
 }
 
 // accessPointKeys are in requests that come by an access point.
@@ -53,10 +52,11 @@ var ofThePrincipal = []string{
 
 // ofWhatRuns are keys in the requests of code that a service runs with a role's
 // credentials, by the service; they say which function or instance it is.
-// Sources: Lambda Developer Guide, permissions-source-function-arn; EC2 User Guide,
-// iam-policy-structure.
+// Sources: Lambda Developer Guide, permissions-source-function-arn; Service
+// Authorization Reference, Amazon EC2; IAM User Guide, global condition keys.
 var ofWhatRuns = map[string]string{
 	"lambda:sourcefunctionarn": "lambda.amazonaws.com", "ec2:sourceinstancearn": "ec2.amazonaws.com", "ec2:roledelivery": "ec2.amazonaws.com",
+	"aws:ec2instancesourcevpc": "ec2.amazonaws.com", "aws:ec2instancesourceprivateipv4": "ec2.amazonaws.com",
 }
 
 // trustsService reports whether a role's trust policy lets a service in.
@@ -86,6 +86,8 @@ func (k *checker) chooses(a *caller, action, key string) bool {
 		return a.foreign(k.Config.Account) || mfa && a.who.Kind == policy.User
 	case strings.HasPrefix(key, "aws:principalorg"):
 		return a.who.Kind != policy.Anonymous
+	case ofWhatRuns[key] != "":
+		return a.role != nil && a.role != k.data && k.trustsService(a.role, ofWhatRuns[key])
 	case prefix == "aws":
 		return true
 	case prefix == "s3":
@@ -98,8 +100,6 @@ func (k *checker) chooses(a *caller, action, key string) bool {
 		return k.carries(action, key)
 	case prefix == "sts", prefix == "iam":
 		return strings.HasPrefix(action, prefix+":") || prefix == "iam" && strings.HasPrefix(action, "sts:")
-	case ofWhatRuns[key] != "":
-		return a.role != nil && a.role != k.data && k.trustsService(a.role, ofWhatRuns[key])
 	}
 	return false // a claim of a token that the actor does not have
 }
