@@ -108,3 +108,27 @@ func TestCheckNamesEveryGrant(t *testing.T) {
 		t.Errorf("got %v, want %v", named, want)
 	}
 }
+
+// A grant whose conditions nobody meets is not named for what another one lets in.
+func TestCheckNamesNoInnocentGrant(t *testing.T) {
+	inline := document(
+		policy.Statement{Sid: "Never", Effect: policy.Allow, Action: []string{"s3:GetObject"}, Resource: []string{"*"},
+			Condition: []policy.Condition{{Operator: "StringEquals", Key: "aws:PrincipalTag/team", Values: []string{"x"}}}},
+		policy.Statement{Sid: "Always", Effect: policy.Allow, Action: []string{"s3:GetObject"}, Resource: []string{"*"}},
+	)
+	a := brokenAccount(t, Plain)
+	a.Roles[0].Inline = []Document{{Name: "role " + a.Config.Role + ", inline policy test", Policy: inline}}
+	report, err := Check(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for _, f := range report.Findings {
+		if f.Code == ForeignRead {
+			named = append(named, f.DecidedBy[0].Sid)
+		}
+	}
+	if !slices.Equal(named, []string{"Always"}) {
+		t.Errorf("got %v, want the grant without a condition alone", named)
+	}
+}

@@ -152,7 +152,9 @@ func tagsOf(e Entity) []iamtypes.Tag {
 	return tags
 }
 
-const placeholderTrust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
+// firstTrust is what a role is made with: its own trust policy may name roles that
+// are made after it, and is put in its place once all are there.
+const firstTrust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
 
 // setUpIAM makes everybody first and gives them their documents then, as those
 // may speak of any of them.
@@ -178,7 +180,7 @@ func (s *stage) setUpIAM() error {
 	}
 	for _, r := range a.Roles {
 		out, err := c.CreateRole(ctx, &iam.CreateRoleInput{
-			RoleName: &r.Name, Path: pathOf(r.Entity), Tags: tagsOf(r.Entity), AssumeRolePolicyDocument: aws.String(placeholderTrust),
+			RoleName: &r.Name, Path: pathOf(r.Entity), Tags: tagsOf(r.Entity), AssumeRolePolicyDocument: aws.String(firstTrust),
 		})
 		if err != nil {
 			return err
