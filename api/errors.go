@@ -42,6 +42,26 @@ const (
 
 	CodeSessionRequired Code = "session_required"
 
+	CodeCallSignature         Code = "call_signature"
+	CodeCallExpired           Code = "call_expired"
+	CodeCallReplayed          Code = "call_replayed"
+	CodeWalletMismatch        Code = "wallet_mismatch"
+	CodeGrantRequired         Code = "grant_required"
+	CodeGrantAmbiguous        Code = "grant_ambiguous"
+	CodeGrantRevoked          Code = "grant_revoked"
+	CodeGrantExpired          Code = "grant_expired"
+	CodeGrantExhausted        Code = "grant_exhausted"
+	CodeScopeExceedsGrant     Code = "scope_exceeds_grant"
+	CodeGrantInvalid          Code = "grant_invalid"
+	CodeGrantUnknown          Code = "grant_unknown"
+	CodeIdempotencyKeyReused  Code = "idempotency_key_reused"
+	CodeIdempotencyInProgress Code = "idempotency_in_progress"
+	CodeMintInterrupted       Code = "mint_interrupted"
+	CodeBudgetSpent           Code = "budget_spent"
+	CodeSTSRefused            Code = "sts_refused"
+	CodeSTSUnavailable        Code = "sts_unavailable"
+	CodeAWSNotConfigured      Code = "aws_not_configured"
+
 	CodeMalformedToken   Code = "malformed_token"
 	CodeWrongTokenType   Code = "wrong_token_type"
 	CodeUnknownKey       Code = "unknown_key"
@@ -142,6 +162,26 @@ var kinds = map[Code]Kind{
 	CodeMessageMismatch:    {http.StatusUnauthorized, "The stored sign-in message is not the one that was handed out", startAgain},
 	CodeHighSSignature:     {http.StatusUnauthorized, "The signature is not in its low-s form", "Use a wallet that makes low-s signatures (EIP-2)."},
 	CodeWrongSigner:        {http.StatusUnauthorized, "Another key than the address's made the signature", "Start again and sign with the wallet of that address."},
+
+	CodeCallSignature:         {http.StatusUnauthorized, "The call's signature is not the caller's", "Sign the RFC 8785 form of method, url and body with the session's wallet (EIP-191)."},
+	CodeCallExpired:           {http.StatusUnauthorized, "The call was signed too long ago, or in the future", "Set the clock, then sign the call anew with the present issued_at."},
+	CodeCallReplayed:          {http.StatusUnauthorized, "The call's request_id was used before", "Sign the call anew with a fresh request_id."},
+	CodeWalletMismatch:        {http.StatusForbidden, "The call was signed for another wallet than the session's", "Sign in with the wallet that signs the calls."},
+	CodeGrantRequired:         {http.StatusForbidden, "There is no grant for this", "Ask the owner for a grant to this wallet (agentkeys grant create)."},
+	CodeGrantAmbiguous:        {http.StatusForbidden, "Grants of more than one owner fit", "Name the grant with grant_id (agentkeys grant list)."},
+	CodeGrantRevoked:          {http.StatusForbidden, "The grant was revoked", "Ask the owner for a new grant."},
+	CodeGrantExpired:          {http.StatusForbidden, "The grant has expired", "Ask the owner for a new grant."},
+	CodeGrantExhausted:        {http.StatusForbidden, "The grant has been used as often as it may", "Ask the owner for a new grant."},
+	CodeScopeExceedsGrant:     {http.StatusForbidden, "The grant does not reach that far", "Ask for a path under the grant's, or the owner for a wider grant."},
+	CodeGrantInvalid:          {http.StatusBadRequest, "The grant is not one that can be made", "Correct the member that the detail names."},
+	CodeGrantUnknown:          {http.StatusNotFound, "There is no such grant of this owner", "See agentkeys grant list for the ids."},
+	CodeIdempotencyKeyReused:  {http.StatusUnprocessableEntity, "The Idempotency-Key was used with another body", "Use a fresh key for each new request."},
+	CodeIdempotencyInProgress: {http.StatusConflict, "The first request with this Idempotency-Key is still running", "Try again with the same key and body."},
+	CodeMintInterrupted:       {http.StatusServiceUnavailable, "The first request with this Idempotency-Key was cut off; nothing of it was released", "Sign the call anew with a fresh request_id and a fresh key."},
+	CodeBudgetSpent:           {http.StatusTooManyRequests, "The budget of mints is spent for now", "Wait as long as Retry-After says; keep credentials until they end."},
+	CodeSTSRefused:            {http.StatusBadGateway, "AWS STS refused to give credentials", "The operator must mend what the detail names; see agentkeys federation explain."},
+	CodeSTSUnavailable:        {http.StatusBadGateway, "AWS STS did not answer, or not in full", "Sign the call anew and try again; nothing was released."},
+	CodeAWSNotConfigured:      {http.StatusServiceUnavailable, "This broker gives no AWS credentials", "The operator must set BROKER_AWS_ACCOUNT, BROKER_AWS_REGION and BROKER_AWS_BUCKET."},
 
 	CodeSessionRequired:  {http.StatusUnauthorized, "A session token is required", "Sign in, then send the session token as Authorization: Bearer."},
 	CodeMalformedToken:   {http.StatusUnauthorized, "The session token is malformed", signInAgain},

@@ -15,4 +15,9 @@ const (
 	PathWalletStart  = "/v1/auth/wallet/start"
 	PathWalletVerify = "/v1/auth/wallet/verify"
 	PathMintOIDC     = "/v1/mint-oidc-jwt"
+	PathMintAWS      = "/v1/mint-aws-creds"
+
+	PathGrantCreate = "/v1/grant/create"
+	PathGrantList   = "/v1/grant/list"
+	PathGrantRevoke = "/v1/grant/revoke"
 )

@@ -1,5 +1,12 @@
 package api
 
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+)
+
 // Discovery is the provider metadata of OpenID Connect Discovery 1.0, section
 // 3, as far as AWS STS reads it.
 type Discovery struct {
@@ -53,6 +60,127 @@ type MintOIDCResponse struct {
 	JWT        string `json:"jwt"`
 	Wallet     string `json:"wallet"`
 	Expiration int64  `json:"expiration"`
+}
+
+// MintAWSRequest asks for AWS credentials. Auth.Signature is an EIP-191 signature
+// by Auth.Address over the RFC 8785 canonical JSON of {method, url, body}, where
+// body is this one without auth.signature and url is the issuer with the path.
+type MintAWSRequest struct {
+	RequestID string    `json:"request_id"` // used once by each caller
+	IssuedAt  Timestamp `json:"issued_at"`
+	Intent    Intent    `json:"intent"`
+	Auth      CallAuth  `json:"auth"`
+}
+
+// Intent is what the credentials are for.
+type Intent struct {
+	AgentID   string `json:"agent_id"` // what the agent calls itself; for the record alone
+	Service   string `json:"service"`  // "s3"
+	ScopePath string `json:"scope_path"`
+	GrantID   string `json:"grant_id,omitempty"` // where more than one grant may fit
+}
+
+// CallAuth says who signed a call, and proves it.
+type CallAuth struct {
+	Address   string `json:"address"`
+	Signature string `json:"signature"`
+}
+
+// MintAWSResponse carries credentials. Wallet is the tenant: the owner of the grant.
+type MintAWSResponse struct {
+	AccessKeyID     string   `json:"access_key_id"`
+	SecretAccessKey string   `json:"secret_access_key"`
+	SessionToken    string   `json:"session_token"`
+	Expiration      int64    `json:"expiration"`
+	Wallet          string   `json:"wallet"`
+	AuditRecordID   string   `json:"audit_record_id"`
+	Anchored        []string `json:"anchored"`
+}
+
+// Timestamp is a point in time inside signed text: RFC 3339 there, and read from
+// Unix seconds as well.
+type Timestamp struct{ time.Time }
+
+// MarshalJSON writes RFC 3339 in UTC, to the second.
+func (t Timestamp) MarshalJSON() ([]byte, error) {
+	return json.Marshal(t.UTC().Format(time.RFC3339))
+}
+
+// UnmarshalJSON reads RFC 3339, or whole Unix seconds.
+func (t *Timestamp) UnmarshalJSON(data []byte) error {
+	if seconds, err := strconv.ParseInt(string(data), 10, 64); err == nil {
+		t.Time = time.Unix(seconds, 0).UTC()
+		return nil
+	}
+	var text string
+	err := json.Unmarshal(data, &text)
+	if err == nil {
+		t.Time, err = time.Parse(time.RFC3339, text)
+	}
+	if err != nil {
+		return errors.New("want RFC 3339, or whole Unix seconds")
+	}
+	return nil
+}
+
+// GrantCreateRequest is an owner's leave for a daemon address to mint credentials
+// for a service under a path of the owner's own prefix. Every member is required
+// but Actions, which means all of them.
+type GrantCreateRequest struct {
+	DaemonAddress string   `json:"daemon_address"`
+	Service       string   `json:"service"`
+	ScopePath     string   `json:"scope_path"` // relative to the owner's prefix; "/" is all of it
+	ExpiresAt     int64    `json:"expires_at"`
+	MaxUses       int64    `json:"max_uses"`
+	Actions       []string `json:"actions,omitempty"` // of list, get, put, delete
+}
+
+// Grant is what the broker knows of a grant, in the eyes of the caller.
+type Grant struct {
+	GrantID       string   `json:"grant_id"`
+	Role          string   `json:"role"`   // the caller's: GrantRoleOwner or GrantRoleDaemon
+	Status        string   `json:"status"` // active, revoked, expired or exhausted
+	Owner         string   `json:"owner"`  // omni account
+	Wallet        string   `json:"wallet"` // the owner's tenant: whose prefix it is
+	DaemonAddress string   `json:"daemon_address"`
+	Service       string   `json:"service"`
+	ScopePath     string   `json:"scope_path"`
+	Actions       []string `json:"actions"`
+	CreatedAt     int64    `json:"created_at"`
+	ExpiresAt     int64    `json:"expires_at"`
+	MaxUses       int64    `json:"max_uses"`
+	UsedCount     int64    `json:"used_count"`
+	RevokedAt     *int64   `json:"revoked_at"`
+	SessionName   string   `json:"session_name"`          // of the sessions at AWS
+	LastUsedAt    *int64   `json:"last_used_at"`          // when the daemon last minted
+	LastRecordID  string   `json:"last_record_id"`        // the audit record of that; "" before
+	AuditProof    string   `json:"audit_proof,omitempty"` // compact JWS over the grant's content
+}
+
+// The roles of a caller in a grant. An owner who grants to their own wallet is
+// its owner.
+const (
+	GrantRoleOwner  = "owner"
+	GrantRoleDaemon = "daemon"
+)
+
+// GrantListResponse is a page of grants, the newest first. Cursor is "" on the
+// last page.
+type GrantListResponse struct {
+	Grants []Grant `json:"grants"`
+	Cursor string  `json:"cursor"`
+}
+
+// GrantRevokeRequest names the grant to revoke.
+type GrantRevokeRequest struct {
+	GrantID string `json:"grant_id"`
+}
+
+// GrantRevokeResponse says since when the grant is revoked.
+type GrantRevokeResponse struct {
+	Revoked   bool   `json:"revoked"`
+	GrantID   string `json:"grant_id"`
+	RevokedAt int64  `json:"revoked_at"`
 }
 
 // Readiness states of the broker and of its checks.
