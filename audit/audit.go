@@ -42,11 +42,22 @@ type Record struct {
 	TokenID       string // the jti of the token issued
 	Source        string // the client's address
 	RequestID     string
+
+	// Of AWS credentials. An intent is recorded before AWS is asked, with the
+	// outcome Pending, and the record of what came of it names it in Settles.
+	Tenant       string // whose prefix the credentials are for: the session tag
+	Agent        string // what the agent calls itself
+	Service      string
+	ScopePath    string // what was asked for, relative to the tenant's prefix
+	GrantID      string
+	CredentialID string // the access key id, which is no secret
+	Settles      string // the ID of the record of intent
 }
 
 // columns lists the members of a Record in the order of scan and values.
 const columns = `id, time, action, outcome, reason, identity_type, identity_value,
-	omni_account, wallet, key_id, token_id, source, request_id`
+	omni_account, wallet, key_id, token_id, source, request_id,
+	tenant, agent, service, scope_path, grant_id, credential_id, settles`
 
 // Append validates the record, gives it an ID if it has none, and adds it to
 // the log. The record is durable once tx is. The ID sorts after those that
@@ -56,20 +67,31 @@ func Append(ctx context.Context, tx *sql.Tx, r *Record) error {
 	if err := r.validate(); err != nil {
 		return fmt.Errorf("appending audit record: %w", err)
 	}
-	if r.ID == "" {
-		id, err := ids.next(r.Time)
-		if err != nil {
-			return fmt.Errorf("appending audit record: %w", err)
-		}
-		r.ID = id
+	if err := r.Name(); err != nil {
+		return fmt.Errorf("appending audit record: %w", err)
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO audit_records (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
 		r.ID, r.Time.UnixMilli(), r.Action, r.Outcome, r.Reason, r.IdentityType, r.IdentityValue,
-		r.OmniAccount, r.Wallet, r.KeyID, r.TokenID, r.Source, r.RequestID)
+		r.OmniAccount, r.Wallet, r.KeyID, r.TokenID, r.Source, r.RequestID,
+		r.Tenant, r.Agent, r.Service, r.ScopePath, r.GrantID, r.CredentialID, r.Settles)
 	if err != nil {
 		return fmt.Errorf("appending audit record: %w", err)
 	}
+	return nil
+}
+
+// Name gives the record its ID if it has none, for a caller that needs to know it
+// before the record is appended.
+func (r *Record) Name() error {
+	if r.ID != "" {
+		return nil
+	}
+	id, err := ids.next(r.Time)
+	if err != nil {
+		return err
+	}
+	r.ID = id
 	return nil
 }
 
@@ -117,7 +139,8 @@ func list(ctx context.Context, tx *sql.Tx, q Query) ([]Record, error) {
 		var r Record
 		var millis int64
 		err := rows.Scan(&r.ID, &millis, &r.Action, &r.Outcome, &r.Reason, &r.IdentityType, &r.IdentityValue,
-			&r.OmniAccount, &r.Wallet, &r.KeyID, &r.TokenID, &r.Source, &r.RequestID)
+			&r.OmniAccount, &r.Wallet, &r.KeyID, &r.TokenID, &r.Source, &r.RequestID,
+			&r.Tenant, &r.Agent, &r.Service, &r.ScopePath, &r.GrantID, &r.CredentialID, &r.Settles)
 		if err != nil {
 			return nil, err
 		}

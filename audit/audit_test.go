@@ -144,6 +144,13 @@ var members = map[string]func(*audit.Record) *string{
 	"request_id":     func(r *audit.Record) *string { return &r.RequestID },
 	"action":         func(r *audit.Record) *string { return &r.Action },
 	"outcome":        func(r *audit.Record) *string { return &r.Outcome },
+	"tenant":         func(r *audit.Record) *string { return &r.Tenant },
+	"agent":          func(r *audit.Record) *string { return &r.Agent },
+	"service":        func(r *audit.Record) *string { return &r.Service },
+	"scope_path":     func(r *audit.Record) *string { return &r.ScopePath },
+	"grant_id":       func(r *audit.Record) *string { return &r.GrantID },
+	"credential_id":  func(r *audit.Record) *string { return &r.CredentialID },
+	"settles":        func(r *audit.Record) *string { return &r.Settles },
 }
 
 func TestRecordCannotBeForged(t *testing.T) {
@@ -188,7 +195,7 @@ func TestRecordsCannotBeChanged(t *testing.T) {
 	s := newStore(t)
 	want := []audit.Record{mustAppend(t, s, record(1))}
 	id := want[0].ID
-	row := `(1, '` + id + `', 0, 'forged', '', '', '', '', '', '', '', '', '', '')`
+	row := `(1, '` + id + `', 0, 'forged', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '')`
 	for _, query := range []string{
 		"UPDATE audit_records SET outcome = 'refused'",
 		"UPDATE audit_records SET seq = 9",

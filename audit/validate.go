@@ -17,11 +17,11 @@ func (r *Record) validate() error {
 	if err := validTime(r.Time); err != nil {
 		return err
 	}
-	if r.ID != "" {
-		// Lower case is the same ULID, and would be a second record under it.
-		if id, err := ulid.ParseStrict(r.ID); err != nil || id.String() != r.ID {
-			return fmt.Errorf("id: want a ULID in capitals, got %.40q", r.ID)
-		}
+	if err := validID("id", r.ID); err != nil {
+		return err
+	}
+	if err := validID("settles", r.Settles); err != nil {
+		return err
 	}
 	if r.RequestID == "" {
 		return errors.New("request_id is missing")
@@ -41,6 +41,12 @@ func (r *Record) validate() error {
 		{"token_id", r.TokenID, 128},
 		{"source", r.Source, 128},
 		{"request_id", r.RequestID, 128},
+		{"tenant", r.Tenant, 128},
+		{"agent", r.Agent, 128},
+		{"service", r.Service, 32},
+		{"scope_path", r.ScopePath, 256},
+		{"grant_id", r.GrantID, 64},
+		{"credential_id", r.CredentialID, 128},
 	} {
 		if err := validText(m.value, m.max); err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
@@ -51,6 +57,18 @@ func (r *Record) validate() error {
 	}
 	if !isWord(r.Outcome) {
 		return fmt.Errorf("outcome: want a word like %q, got %q", "issued", r.Outcome)
+	}
+	return nil
+}
+
+// validID accepts a ULID or nothing. Lower case is the same ULID, and would be a
+// second record under it.
+func validID(name, id string) error {
+	if id == "" {
+		return nil
+	}
+	if parsed, err := ulid.ParseStrict(id); err != nil || parsed.String() != id {
+		return fmt.Errorf("%s: want a ULID in capitals, got %.40q", name, id)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -72,7 +73,7 @@ func TestOpenRefuses(t *testing.T) {
 		"newer schema": {func(t *testing.T, path string) {
 			created(t, path)
 			plainDB(t, path, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)")
-		}, "its schema has version 99, this program knows versions up to 1"},
+		}, fmt.Sprintf("its schema has version 99, this program knows versions up to %d", last)},
 		"corrupted": {func(t *testing.T, path string) {
 			created(t, path)
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -266,24 +267,34 @@ func TestSettingNotInForceIsRefused(t *testing.T) {
 	}
 }
 
-var first = &fstest.MapFile{Data: must(fs.ReadFile(migrations(), "0001_initial.sql"))}
+// last is the version of the newest migration that there is.
+var last = must(newest(migrations()))
 
-func must(b []byte, err error) []byte {
+// with is the migrations that there are, and others after them.
+func with(others ...string) fstest.MapFS {
+	all := fstest.MapFS{}
+	for _, name := range must(fs.Glob(migrations(), "*.sql")) {
+		all[name] = &fstest.MapFile{Data: must(fs.ReadFile(migrations(), name))}
+	}
+	for i, text := range others {
+		all[fmt.Sprintf("%04d_other.sql", int(last)+1+i)] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + text)}
+	}
+	return all
+}
+
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return b
+	return v
 }
 
 func TestOpenMigrates(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agentkeys.db")
 	wantErrors(t, []error{Create(t.Context(), path)}, nil)
-	next := fstest.MapFS{
-		"0001_initial.sql": first,
-		"0002_note.sql":    {Data: []byte("-- +goose Up\nALTER TABLE accounts ADD COLUMN note TEXT;\n")},
-	}
+	next := with("ALTER TABLE accounts ADD COLUMN note TEXT;\n")
 	_, err := open(t.Context(), path, next, []Option{ReadOnly()})
-	wantText(t, err, "its schema has version 1, this program reads version 2")
+	wantText(t, err, fmt.Sprintf("its schema has version %d, this program reads version %d", last, last+1))
 	s, err := open(t.Context(), path, next, nil)
 	wantErrors(t, []error{err}, nil)
 	err = s.View(t.Context(), func(tx *sql.Tx) error {
@@ -292,21 +303,19 @@ func TestOpenMigrates(t *testing.T) {
 	})
 	wantErrors(t, []error{err, s.Close()}, nil, nil)
 	_, err = Open(t.Context(), path)
-	wantText(t, err, "its schema has version 2, this program knows versions up to 1")
+	wantText(t, err, fmt.Sprintf("its schema has version %d, this program knows versions up to %d", last+1, last))
 }
 
 func TestFailedMigrationLeavesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agentkeys.db")
 	wantErrors(t, []error{Create(t.Context(), path)}, nil)
-	_, err := open(t.Context(), path, fstest.MapFS{
-		"0001_initial.sql": first,
-		"0002_good.sql":    {Data: []byte("-- +goose Up\nCREATE TABLE good (x);\n")},
-		"0003_bad.sql":     {Data: []byte("-- +goose Up\nCREATE TABLE half (x);\nCREATE TABLE good (x);\n")},
-	}, nil)
-	wantText(t, err, "migrating", "version:3", "table good already exists")
+	_, err := open(t.Context(), path, with(
+		"CREATE TABLE good (x);\n",
+		"CREATE TABLE half (x);\nCREATE TABLE good (x);\n"), nil)
+	wantText(t, err, "migrating", fmt.Sprintf("version:%d", last+2), "table good already exists")
 	version, err := schemaVersion(t.Context(), path)
-	if version != 2 || err != nil {
-		t.Errorf("schema version %d, %v, want 2", version, err)
+	if version != last+1 || err != nil {
+		t.Errorf("schema version %d, %v, want %d", version, err, last+1)
 	}
 	db, err := openPlain(path, inspectSettings)
 	wantErrors(t, []error{err}, nil)

@@ -3,6 +3,7 @@ package token
 import (
 	"crypto/rand"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +18,8 @@ const TagKey = "agentkeys_user_wallet"
 // WebIdentityType is the typ of a web identity token's header.
 const WebIdentityType = "JWT"
 
-// SubjectPrefix stands before the tag in a web identity token's sub.
+// SubjectPrefix stands before the caller's wallet or account in a web identity
+// token's sub.
 const SubjectPrefix = "agentkeys:agent:"
 
 // The bounds of a web identity token's lifetime.
@@ -120,7 +122,29 @@ func (w *WebIdentities) MintUntagged(tagValue string, now time.Time) (Secret, We
 	return w.mint(tagValue, now, nil)
 }
 
+// MintFor signs a token whose subject is one party and whose tag is another: a
+// daemon that acts under an owner's grant. The id is its jti, made by the caller
+// beforehand so that the record of the mint names it. The token is for the broker's
+// own call of STS and never leaves the broker: with it alone, without the session
+// policy, its bearer would be the tenant.
+func (w *WebIdentities) MintFor(caller, tagValue, id string, now time.Time) (Secret, WebIdentity, error) {
+	if !wallets.MatchString(caller) {
+		return Secret{}, WebIdentity{}, fmt.Errorf("minting a web identity token: caller: want 0x and 40 lower-case hexadecimal digits, got %.80q", caller)
+	}
+	if !tokenIDs.MatchString(id) {
+		return Secret{}, WebIdentity{}, fmt.Errorf("minting a web identity token: jti: want 26 characters of base 32, got %.80q", id)
+	}
+	return w.mintAs(caller, tagValue, id, now, []tag{{w.config.TagKey, tagValue}})
+}
+
+// tokenIDs is the form of rand.Text, which the ids of tokens are.
+var tokenIDs = regexp.MustCompile(`^[A-Z2-7]{26}$`)
+
 func (w *WebIdentities) mint(tagValue string, now time.Time, tags []tag) (Secret, WebIdentity, error) {
+	return w.mintAs(tagValue, tagValue, rand.Text(), now, tags)
+}
+
+func (w *WebIdentities) mintAs(caller, tagValue, jti string, now time.Time, tags []tag) (Secret, WebIdentity, error) {
 	if !wallets.MatchString(tagValue) && !omniAccounts.MatchString(tagValue) {
 		return Secret{}, WebIdentity{}, fmt.Errorf("minting a web identity token: tag: want 0x and 40 or plain 64 lower-case hexadecimal digits, got %.80q", tagValue)
 	}
@@ -129,9 +153,9 @@ func (w *WebIdentities) mint(tagValue string, now time.Time, tags []tag) (Secret
 		return Secret{}, WebIdentity{}, fmt.Errorf("minting a web identity token: %w", err)
 	}
 	id := WebIdentity{
-		ID:        rand.Text(),
+		ID:        jti,
 		KeyID:     w.config.Keys.SigningKeyID(),
-		Subject:   SubjectPrefix + tagValue,
+		Subject:   SubjectPrefix + caller,
 		Tag:       tagValue,
 		IssuedAt:  issued,
 		ExpiresAt: expires,

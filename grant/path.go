@@ -1,0 +1,94 @@
+package grant
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Path is a folder under an owner's prefix: segments joined by "/", without one at
+// either end, or "/" for all of the prefix. It covers what lies beneath it.
+type Path string
+
+// Root is all of the owner's prefix.
+const Root Path = "/"
+
+// The bounds of a path. Its length lets a session policy that names it four times
+// stay under the 2,048 characters of AWS.
+const (
+	maxPath     = 200
+	maxSegments = 16
+)
+
+var (
+	segmentForm = regexp.MustCompile(`^[A-Za-z0-9._=@+-]+$`)
+	tenantForm  = regexp.MustCompile(`^(?:0[xX][0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})$`)
+)
+
+// ParsePath reads a path in its one spelling but for a slash at the end, which it
+// takes off. It refuses what a reader or AWS could take for something else: a path
+// that begins at the root of the bucket or climbs, wildcards, policy variables,
+// every encoding of a slash, and a segment that has the form of a tenant, since a
+// path is relative to the owner's prefix and never names one.
+func ParsePath(s string) (Path, error) {
+	switch {
+	case s == string(Root):
+		return Root, nil
+	case s == "":
+		return "", fmt.Errorf(`want a path, or "/" for all of the prefix, got ""`)
+	case len(s) > maxPath:
+		return "", fmt.Errorf("want at most %d bytes, got %d", maxPath, len(s))
+	case strings.HasPrefix(s, "/"):
+		return "", fmt.Errorf("want a path relative to the owner's prefix, got %q", s)
+	}
+	p := strings.TrimSuffix(s, "/")
+	segments := strings.Split(p, "/")
+	if len(segments) > maxSegments {
+		return "", fmt.Errorf("want at most %d segments, got %d", maxSegments, len(segments))
+	}
+	for _, segment := range segments {
+		if err := checkSegment(segment); err != nil {
+			return "", err
+		}
+	}
+	return Path(p), nil
+}
+
+func checkSegment(segment string) error {
+	switch {
+	case segment == "." || segment == "..":
+		return fmt.Errorf("want segments that are names, got %q", segment)
+	case !segmentForm.MatchString(segment):
+		return fmt.Errorf("want segments of A-Z a-z 0-9 and . _ = @ + -, got %q", segment)
+	case tenantForm.MatchString(segment):
+		return fmt.Errorf("want a path under the owner's own prefix, which names no tenant, got %q", segment)
+	}
+	return nil
+}
+
+// Covers reports whether the path holds all that other holds.
+func (p Path) Covers(other Path) bool {
+	return p == Root || p == other || strings.HasPrefix(string(other), string(p)+"/")
+}
+
+// ancestors are the paths that cover p, itself among them.
+func (p Path) ancestors() []Path {
+	found := []Path{Root}
+	if p == Root {
+		return found
+	}
+	for i, c := range []byte(p) {
+		if c == '/' {
+			found = append(found, p[:i])
+		}
+	}
+	return append(found, p)
+}
+
+// under is the beginning of every key under the path in a tenant's folder.
+func (p Path) under(prefix, tenant string) string {
+	if p == Root {
+		return prefix + "/" + tenant + "/"
+	}
+	return prefix + "/" + tenant + "/" + string(p) + "/"
+}

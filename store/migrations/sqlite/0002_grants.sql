@@ -1,0 +1,61 @@
+-- +goose Up
+
+-- What an agent may ask for. seq keeps the order in which grants were made.
+CREATE TABLE grants (
+    seq            INTEGER PRIMARY KEY AUTOINCREMENT,
+    grant_id       TEXT    NOT NULL UNIQUE,
+    owner          TEXT    NOT NULL,
+    tenant         TEXT    NOT NULL,
+    daemon         TEXT    NOT NULL,
+    service        TEXT    NOT NULL,
+    path           TEXT    NOT NULL,
+    actions        TEXT    NOT NULL,
+    created_at     INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    max_uses       INTEGER NOT NULL,
+    used_count     INTEGER NOT NULL CHECK (used_count >= 0 AND used_count <= max_uses),
+    revoked_at     INTEGER,
+    last_used_at   INTEGER,
+    last_record_id TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX grants_owner ON grants (owner, seq);
+CREATE INDEX grants_daemon ON grants (daemon, seq);
+-- A mint looks for grants on the few paths above the one it is for, and must not
+-- wade through those that have ended.
+CREATE INDEX grants_daemon_path ON grants (daemon, service, path, expires_at);
+
+-- The calls for AWS credentials of the last minutes: each request_id is decided
+-- once, and what was decided is kept, sealed, for a retry with the same
+-- Idempotency-Key. A row is pending while STS is asked.
+CREATE TABLE mints (
+    caller          TEXT    NOT NULL,
+    request_id      TEXT    NOT NULL,
+    idempotency_key TEXT,
+    body_hash       BLOB    NOT NULL,
+    grant_id        TEXT    NOT NULL,
+    record_id       TEXT    NOT NULL,
+    state           TEXT    NOT NULL CHECK (state IN ('pending', 'refused', 'confirmed', 'failed', 'quarantined')),
+    answer          BLOB,
+    settle_by       INTEGER NOT NULL,
+    keep_until      INTEGER NOT NULL,
+    forget_at       INTEGER NOT NULL,
+    PRIMARY KEY (caller, request_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX mints_key ON mints (caller, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX mints_pending ON mints (settle_by) WHERE state = 'pending';
+CREATE INDEX mints_kept ON mints (keep_until) WHERE idempotency_key IS NOT NULL OR answer IS NOT NULL;
+CREATE INDEX mints_forget_at ON mints (forget_at);
+
+-- What a mint of AWS credentials is about. settles is the ID of the record of
+-- intent whose outcome a record is.
+ALTER TABLE audit_records ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit_records ADD COLUMN agent TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit_records ADD COLUMN service TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit_records ADD COLUMN scope_path TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit_records ADD COLUMN grant_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit_records ADD COLUMN credential_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit_records ADD COLUMN settles TEXT NOT NULL DEFAULT '';
+
+CREATE UNIQUE INDEX audit_records_settles ON audit_records (settles) WHERE settles <> '';
