@@ -69,8 +69,15 @@ func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker
 	wallet, err := auth.NewWallet(auth.WalletConfig{Issuer: issuer, ChainIDs: []int64{1}, TTL: 45 * time.Minute, Statement: "Sign in to AgentKeys."})
 	check(t, err)
 
+	sealer, err := token.NewSealer(session)
+	check(t, err)
+	proofs, err := token.NewGrantProofs(issuer, session)
+	check(t, err)
+
 	c := broker.Config{
-		Issuer: issuer, Store: db, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
+		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: 90 * 24 * time.Hour, CallSkew: 5 * time.Minute,
+		Budgets: broker.Budgets{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
+		Issuer:  issuer, Store: db, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
 		JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
 	}
 	for _, change := range changes {

@@ -19,6 +19,7 @@ package audit
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -136,18 +137,40 @@ func list(ctx context.Context, tx *sql.Tx, q Query) ([]Record, error) {
 	defer rows.Close()
 	var records []Record
 	for rows.Next() {
-		var r Record
-		var millis int64
-		err := rows.Scan(&r.ID, &millis, &r.Action, &r.Outcome, &r.Reason, &r.IdentityType, &r.IdentityValue,
-			&r.OmniAccount, &r.Wallet, &r.KeyID, &r.TokenID, &r.Source, &r.RequestID,
-			&r.Tenant, &r.Agent, &r.Service, &r.ScopePath, &r.GrantID, &r.CredentialID, &r.Settles)
+		r, err := scan(rows)
 		if err != nil {
 			return nil, err
 		}
-		r.Time = time.UnixMilli(millis).UTC()
 		records = append(records, r)
 	}
 	return records, rows.Err()
+}
+
+// ByID returns one record.
+func ByID(ctx context.Context, tx *sql.Tx, id string) (Record, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT "+columns+" FROM audit_records WHERE id = $1", id)
+	if err != nil {
+		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, errors.Join(rows.Err(), sql.ErrNoRows))
+	}
+	r, err := scan(rows)
+	if err != nil {
+		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, err)
+	}
+	return r, rows.Err()
+}
+
+func scan(rows *sql.Rows) (Record, error) {
+	var r Record
+	var millis int64
+	err := rows.Scan(&r.ID, &millis, &r.Action, &r.Outcome, &r.Reason, &r.IdentityType, &r.IdentityValue,
+		&r.OmniAccount, &r.Wallet, &r.KeyID, &r.TokenID, &r.Source, &r.RequestID,
+		&r.Tenant, &r.Agent, &r.Service, &r.ScopePath, &r.GrantID, &r.CredentialID, &r.Settles)
+	r.Time = time.UnixMilli(millis).UTC()
+	return r, err
 }
 
 // build gives the SQL for the query. Values are always arguments.

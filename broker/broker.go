@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,8 +24,8 @@ import (
 	"agentkeys/token"
 )
 
-// Config is what a broker is made of. Every member is required but
-// TrustedProxies.
+// Config is what a broker is made of. Every member is required but AWS, Anchors,
+// GrantOptional and TrustedProxies.
 type Config struct {
 	Issuer         string
 	Store          *store.Store
@@ -32,7 +33,15 @@ type Config struct {
 	OIDCKeys       *token.Keyring
 	Wallet         *auth.Wallet
 	Mint           Mint
-	TagKey         string         // of the session tag and claim in what Mint makes, as discovery advertises it
+	TagKey         string // of the session tag and claim in what Mint makes, as discovery advertises it
+	Sealer         *token.Sealer
+	GrantProofs    *token.GrantProofs
+	GrantMaxLife   time.Duration  // the longest life of a grant
+	GrantOptional  bool           // a wallet may mint for its own prefix without a grant: for a migration
+	CallSkew       time.Duration  // how far issued_at of a call may be from now, either way
+	Budgets        Budgets        // of AWS credentials
+	AWS            *AWS           // nil where the broker gives no AWS credentials
+	Anchors        []Anchor       // beside the database
 	JWKSMaxAge     time.Duration  // how long clients may keep the JWKS
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Now            func() time.Time
@@ -48,6 +57,7 @@ type Broker struct {
 	Config
 	clock     clock
 	recording recording
+	budgets   budgets
 	started   time.Time
 	metrics   *metrics
 	discovery document
@@ -61,6 +71,7 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now()}
+	b.budgets = newBudgets(c.Budgets)
 	b.discovery = discoveryDocument(c.Issuer, c.TagKey)
 	b.jwks = document{body: c.OIDCKeys.JWKS(), etag: etag(c.OIDCKeys.JWKS())}
 	b.handler = b.routes()
@@ -78,8 +89,22 @@ func (c Config) check() error {
 		return errors.New("making the broker: want the key of the session tag that Mint puts into tokens, got none")
 	case c.Now == nil, c.Log == nil:
 		return errors.New("making the broker: a clock and a log are required")
+	case c.Sealer == nil, c.GrantProofs == nil:
+		return errors.New("making the broker: a sealer and grant proofs are required")
+	case c.GrantMaxLife <= 0, c.CallSkew <= 0:
+		return fmt.Errorf("making the broker: want a longest life of grants and a skew of calls, got %v and %v", c.GrantMaxLife, c.CallSkew)
 	}
-	return nil
+	for i, a := range c.Anchors {
+		if a.Name == "" || a.Name == databaseAnchor || a.Put == nil || slices.ContainsFunc(c.Anchors[:i], func(other Anchor) bool { return other.Name == a.Name }) {
+			return fmt.Errorf("making the broker: anchors: want names of their own and a way to put records, got %q", a.Name)
+		}
+	}
+	if c.AWS != nil {
+		if err := c.AWS.check(); err != nil {
+			return err
+		}
+	}
+	return c.Budgets.check()
 }
 
 // ServeHTTP serves the public API.
@@ -95,7 +120,13 @@ const (
 	maxHeader      = 16 << 10
 	bodyTimeout    = 5 * time.Second  // for a body to arrive
 	writeTimeout   = 10 * time.Second // for the database to take a record
-	requestTimeout = bodyTimeout + writeTimeout
+	anchorTimeout  = 5 * time.Second  // for the other anchors to take it
+	stsTimeout     = 10 * time.Second // for AWS to answer
+	requestTimeout = bodyTimeout + 2*(writeTimeout+anchorTimeout) + stsTimeout
+
+	// pendingTime is when a mint without an outcome is settled; by then whoever
+	// works on it has given up.
+	pendingTime = requestTimeout + 15*time.Second
 )
 
 // Server returns an http.Server for a handler of the broker with the limits

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"agentkeys/api"
+	"agentkeys/audit"
 )
 
 // call is one request as the handlers see it. It takes one reading of the
@@ -26,6 +27,9 @@ type call struct {
 	requestID string
 	source    string      // address of the client
 	log       []slog.Attr // what the handler adds to the line of the request
+
+	appended   []audit.Record // in the transaction under way
+	retryAfter time.Duration  // what a refusal tells the client to wait
 }
 
 // note adds to the request's log line. Tokens, signatures and nonces never go

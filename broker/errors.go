@@ -8,6 +8,7 @@ import (
 
 	"agentkeys/api"
 	"agentkeys/auth"
+	"agentkeys/grant"
 	"agentkeys/token"
 )
 
@@ -17,6 +18,7 @@ func asAPI(err error) *api.Error {
 	var known *api.Error
 	var refused *auth.Error
 	var badToken *token.Error
+	var noGrant *grant.Error
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -24,6 +26,8 @@ func asAPI(err error) *api.Error {
 		return api.Errorf(api.Code(refused.Code), "%s", refused.Detail)
 	case errors.As(err, &badToken):
 		return api.Errorf(api.Code(badToken.Code), "%s", badToken.Detail)
+	case errors.As(err, &noGrant):
+		return api.Errorf(api.Code(noGrant.Code), "%s", noGrant.Detail)
 	}
 	return api.Errorf(api.CodeInternal, "see the log")
 }
@@ -40,8 +44,11 @@ func (b *Broker) writeError(c *call, err error) {
 	if e.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", challenge(e.Code, kind))
 	}
-	if e.Status == http.StatusServiceUnavailable {
+	switch e.Status {
+	case http.StatusServiceUnavailable, http.StatusConflict:
 		h.Set("Retry-After", "1")
+	case http.StatusTooManyRequests:
+		h.Set("Retry-After", retryAfter(c.retryAfter))
 	}
 	body, _ := json.Marshal(api.Problem{ // of strings and an int alone: it cannot fail
 		Type:        b.Issuer + api.PathRunbook + "#" + string(e.Code),
@@ -66,4 +73,31 @@ func challenge(code api.Code, kind api.Kind) string {
 		reason = "invalid_request"
 	}
 	return fmt.Sprintf("Bearer realm=\"agentkeys\", error=%q, error_description=%q", reason, kind.Title)
+}
+
+// asRefusal tells a refusal, which is a result of a transaction, from an error,
+// which undoes it.
+func asRefusal(err error) (refusal, failure error) {
+	var noGrant *grant.Error
+	if errors.As(err, &noGrant) {
+		return noGrant, nil
+	}
+	return nil, err
+}
+
+// firstOf is the first of two errors that there is.
+func firstOf(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// readFailed is what the client gets of an error of a read: the refusal that it is,
+// or that the database failed.
+func (b *Broker) readFailed(err error) error {
+	if refusal, _ := asRefusal(err); refusal != nil {
+		return refusal
+	}
+	return fmt.Errorf("%w: %w", api.Errorf(api.CodeStoreUnavailable, "the database did not do its part"), err)
 }

@@ -19,6 +19,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.HistogramVec
 	mints    *prometheus.CounterVec
+	aws      *prometheus.CounterVec
 }
 
 func newMetrics(s *store.Store) *metrics {
@@ -33,8 +34,12 @@ func newMetrics(s *store.Store) *metrics {
 			Name: "agentkeys_mints_total",
 			Help: "Web identity tokens asked for, by outcome and the code of a refusal.",
 		}, []string{"outcome", "reason"}),
+		aws: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "agentkeys_aws_mints_total",
+			Help: "AWS credentials asked for, by outcome and the code of a refusal.",
+		}, []string{"outcome", "reason"}),
 	}
-	m.registry.MustRegister(m.requests, m.mints,
+	m.registry.MustRegister(m.requests, m.mints, m.aws,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "agentkeys_store_updates_total", Help: "Transactions that the store was asked for.",
@@ -51,6 +56,8 @@ func (m *metrics) observe(route string, status int, took time.Duration) {
 }
 
 func (m *metrics) mint(outcome, reason string) { m.mints.WithLabelValues(outcome, reason).Inc() }
+
+func (m *metrics) mintAWS(outcome, reason string) { m.aws.WithLabelValues(outcome, reason).Inc() }
 
 // Admin serves what only the operator may see: the metrics, and liveness.
 func (b *Broker) Admin() http.Handler {

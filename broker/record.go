@@ -21,8 +21,18 @@ func (c *call) record(action string) *audit.Record {
 // be released then.
 func (b *Broker) record(c *call, r *audit.Record) error {
 	return b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
-		return audit.Append(ctx, tx, r)
+		return c.append(ctx, tx, r)
 	})
+}
+
+// append adds a record to the log in a transaction of update, which brings it to
+// the other anchors once it is durable.
+func (c *call) append(ctx context.Context, tx *sql.Tx, r *audit.Record) error {
+	if err := audit.Append(ctx, tx, r); err != nil {
+		return err
+	}
+	c.appended = append(c.appended, *r)
+	return nil
 }
 
 // update runs fn in a transaction whose time does not depend on the client: one
@@ -30,8 +40,13 @@ func (b *Broker) record(c *call, r *audit.Record) error {
 func (b *Broker) update(c *call, code api.Code, fn func(context.Context, *sql.Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), writeTimeout)
 	defer cancel()
+	c.appended = nil
 	if err := b.Store.Update(ctx, func(tx *sql.Tx) error { return fn(ctx, tx) }); err != nil {
 		return b.storeFailed(c, code, err)
+	}
+	if err := b.anchor(c.ctx, c.appended...); err != nil {
+		b.recording.failed(c.now, err)
+		return fmt.Errorf("%w: %w", api.Errorf(api.CodeAuditUnavailable, "an anchor did not take the record"), err)
 	}
 	b.recording.worked(c.now)
 	return nil

@@ -27,6 +27,11 @@ var table = []route{
 	{"POST", api.PathWalletStart, (*Broker).serveWalletStart},
 	{"POST", api.PathWalletVerify, (*Broker).serveWalletVerify},
 	{"POST", api.PathMintOIDC, (*Broker).serveMintOIDC},
+	{"POST", api.PathMintAWS, (*Broker).serveMintAWS},
+
+	{"POST", api.PathGrantCreate, (*Broker).serveGrantCreate},
+	{"GET", api.PathGrantList, (*Broker).serveGrantList},
+	{"POST", api.PathGrantRevoke, (*Broker).serveGrantRevoke},
 }
 
 func (b *Broker) routes() http.Handler {
@@ -53,10 +58,13 @@ func (b *Broker) routes() http.Handler {
 // recorded like every refused mint.
 func (b *Broker) serveCrossOrigin(c *call) error {
 	refusal := api.Errorf(api.CodeCrossOrigin, "a page of another origin sent this request")
-	if c.r.URL.Path != api.PathMintOIDC {
-		return refusal
+	switch c.r.URL.Path {
+	case api.PathMintOIDC:
+		return b.refuseMint(c, c.record(actionMintOIDC), refusal)
+	case api.PathMintAWS:
+		return b.refuseCredentials(c, &mint{intent: c.record(actionMintAWS)}, refusal)
 	}
-	return b.refuseMint(c, c.record(actionMintOIDC), refusal)
+	return refusal
 }
 
 // serveNothing answers for every path and method that the table does not hold.

@@ -97,11 +97,11 @@ func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest) (identity.Id
 		record := c.record("auth.wallet.verify")
 		if refused != nil {
 			record.Outcome, record.Reason = audit.Refused, refused.Code
-			return audit.Append(ctx, tx, record)
+			return c.append(ctx, tx, record)
 		}
 		record.Outcome = audit.SignedIn
 		describeIdentity(record, id)
-		if err := audit.Append(ctx, tx, record); err != nil {
+		if err := c.append(ctx, tx, record); err != nil {
 			return err
 		}
 		_, err = identity.SignIn(ctx, tx, id, c.now)

@@ -81,4 +81,3 @@ func (s *Sealer) Open(sealed []byte, place string) ([]byte, error) {
 	}
 	return text, nil
 }
-

@@ -184,7 +184,16 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 	if err != nil {
 		return fail(err)
 	}
+	sealer, err := token.NewSealer(session)
+	if err != nil {
+		return fail(err)
+	}
+	proofs, err := token.NewGrantProofs(c.Issuer, session)
+	if err != nil {
+		return fail(err)
+	}
 	return broker.Config{
+		Sealer: sealer, GrantProofs: proofs,
 		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint, TagKey: c.OIDCTagKey,
 		JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
 	}, identities, nil

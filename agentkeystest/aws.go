@@ -1,0 +1,181 @@
+package agentkeystest
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"agentkeys/api"
+	"agentkeys/broker"
+	"agentkeys/federation"
+	"agentkeys/grant"
+	"agentkeys/localaws"
+	"agentkeys/token"
+)
+
+// What the local AWS of a test holds.
+const (
+	Account = "111122223333"
+	Region  = "us-east-1"
+	Bucket  = "agentkeys-test-data"
+	Prefix  = "bots"
+	RoleARN = "arn:aws:iam::" + Account + ":role/agentkeys-data-role"
+)
+
+// AWS is a local AWS that counts what STS is asked for and what it gives, with the
+// federation of one broker set up in the hardened form.
+type AWS struct {
+	URL    string
+	Local  *localaws.Server
+	Config federation.Config
+
+	mu     sync.Mutex // guards what follows
+	asked  []url.Values
+	given  []string // access key ids of the credentials that STS gave
+	filter func(w http.ResponseWriter, r *http.Request, next http.Handler)
+}
+
+// NewWithAWS starts a broker that mints AWS credentials from a local AWS of its own.
+func NewWithAWS(t testing.TB, changes ...func(*broker.Config)) (*Broker, *AWS) {
+	t.Helper()
+	a := &AWS{}
+	server := httptest.NewServer(http.HandlerFunc(a.serve))
+	t.Cleanup(server.Close)
+	a.URL = server.URL
+	k := New(t, append([]func(*broker.Config){a.connect(t)}, changes...)...)
+	a.setUp(t, k)
+	return k, a
+}
+
+// connect has the broker ask this AWS.
+func (a *AWS) connect(t testing.TB) func(*broker.Config) {
+	return func(c *broker.Config) {
+		identities, err := token.NewWebIdentities(token.WebIdentityConfig{
+			Issuer: c.Issuer, Audience: "sts.amazonaws.com", Keys: c.OIDCKeys, TTL: 5 * time.Minute, TagKey: token.TagKey})
+		check(t, err)
+		sts, err := broker.NewSTS(broker.STSConfig{Region: Region, Endpoint: a.URL})
+		check(t, err)
+		c.AWS = &broker.AWS{
+			RoleARN: RoleARN, Target: grant.Target{Partition: "aws", Bucket: Bucket, Prefix: Prefix}, Session: 15 * time.Minute,
+			Token: identities.MintFor, AssumeRole: sts.AssumeRole,
+			Explain: func(_ broker.AssumeRole, e *broker.STSError, _ time.Time) string { return e.Code },
+		}
+	}
+}
+
+func (a *AWS) setUp(t testing.TB, k *Broker) {
+	t.Helper()
+	c := localaws.Config{Dir: t.TempDir(), Account: Account, Region: Region, Now: k.Clock.Now}
+	check(t, localaws.Create(c))
+	local, err := localaws.Open(c)
+	check(t, err)
+	t.Cleanup(func() { check(t, local.Close()) })
+	a.mu.Lock()
+	a.Local = local
+	a.mu.Unlock()
+	a.Config = federation.Config{Issuer: k.Issuer, Account: Account, Region: Region, Role: federation.DefaultRole, Bucket: Bucket,
+		Prefix: Prefix, TagKey: token.TagKey, Audience: "sts.amazonaws.com"}
+	documents, err := federation.Render(a.Config, federation.Hardened)
+	check(t, err)
+	id, secret := local.AdminCredentials()
+	sdk := a.sdk(id, secret, "")
+	admin := federation.AWS{IAM: iam.NewFromConfig(sdk), S3: a.S3(api.MintAWSResponse{AccessKeyID: id, SecretAccessKey: secret})}
+	check(t, federation.SetUp(context.Background(), admin, a.Config, documents, nil))
+}
+
+func (a *AWS) sdk(id, secret, session string) aws.Config {
+	return aws.Config{Region: Region, BaseEndpoint: aws.String(a.URL), HTTPClient: http.DefaultClient,
+		Credentials: credentials.NewStaticCredentialsProvider(id, secret, session)}
+}
+
+// S3 is a client with credentials that the broker gave.
+func (a *AWS) S3(c api.MintAWSResponse) *s3.Client {
+	return s3.NewFromConfig(a.sdk(c.AccessKeyID, c.SecretAccessKey, c.SessionToken), func(o *s3.Options) { o.UsePathStyle = true })
+}
+
+// Intercept has every request to STS go through f, which may answer in the place of
+// AWS, or in addition to it. Nil ends it.
+func (a *AWS) Intercept(f func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.filter = f
+}
+
+// Asked returns the forms of the calls of AssumeRoleWithWebIdentity so far.
+func (a *AWS) Asked() []url.Values {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.asked[:len(a.asked):len(a.asked)]
+}
+
+// Given returns the access key ids of all credentials that STS has given.
+func (a *AWS) Given() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.given[:len(a.given):len(a.given)]
+}
+
+func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	local, filter := a.Local, a.filter
+	a.mu.Unlock()
+	form, isSTS := assumeForm(r)
+	if !isSTS {
+		local.ServeHTTP(w, r)
+		return
+	}
+	a.mu.Lock()
+	a.asked = append(a.asked, form)
+	a.mu.Unlock()
+	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.count(w, r, local) })
+	if filter != nil {
+		filter(w, r, next)
+		return
+	}
+	next.ServeHTTP(w, r)
+}
+
+// count passes a call on to the local AWS and notes what it gave, before anybody
+// sees it.
+func (a *AWS) count(w http.ResponseWriter, r *http.Request, local http.Handler) {
+	answer := httptest.NewRecorder()
+	local.ServeHTTP(answer, r)
+	if _, rest, found := strings.Cut(answer.Body.String(), "<AccessKeyId>"); found && answer.Code == http.StatusOK {
+		id, _, _ := strings.Cut(rest, "<")
+		a.mu.Lock()
+		a.given = append(a.given, id)
+		a.mu.Unlock()
+	}
+	for name, values := range answer.Header() {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// assumeForm reads the form of a call of AssumeRoleWithWebIdentity and puts the body
+// back.
+func assumeForm(r *http.Request) (url.Values, bool) {
+	if r.Method != http.MethodPost || r.URL.Path != "/" || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		return nil, false
+	}
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if err != nil {
+		return nil, false
+	}
+	form, err := url.ParseQuery(string(body))
+	return form, err == nil && form.Get("Action") == "AssumeRoleWithWebIdentity"
+}

@@ -1,0 +1,205 @@
+package broker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"agentkeys/api"
+	"agentkeys/audit"
+	"agentkeys/grant"
+)
+
+// decide settles in one transaction what becomes of a call: it is a retry, and hears
+// what was decided before; or it is refused; or it goes on, and then its
+// Idempotency-Key, its request_id, one use of its grant and its record of intent are
+// durable together. It returns an earlier answer, or nil to go on.
+func (b *Broker) decide(c *call, m *mint) (*kept, error) {
+	var earlier *kept
+	var refusal error
+	err := b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) (err error) {
+		earlier, refusal, err = b.decideIn(ctx, tx, c, m)
+		return err
+	})
+	switch {
+	case err != nil:
+		b.abandon(c, m)
+		b.metrics.mintAWS(audit.Refused, string(api.CodeAuditUnavailable))
+		return nil, err
+	case earlier != nil && earlier.Credentials != nil:
+		b.metrics.mintAWS(audit.Replayed, "")
+	case earlier != nil:
+		b.metrics.mintAWS(audit.Refused, string(earlier.Code))
+	case refusal != nil:
+		b.metrics.mintAWS(audit.Refused, string(asAPI(refusal).Code))
+	}
+	return earlier, refusal
+}
+
+func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (earlier *kept, refusal, err error) {
+	row, err := recall(ctx, tx, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	if row != nil {
+		earlier, refusal, err = b.repeat(ctx, tx, c, m, row)
+		return earlier, refusal, err
+	}
+	if refusal := b.checkFresh(m, c.now); refusal != nil {
+		return nil, refusal, c.append(ctx, tx, m.refused(refusal.Code))
+	}
+	refusal, err = b.authorize(ctx, tx, c, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	if refusal != nil {
+		return nil, refusal, b.rememberRefusal(ctx, tx, c, m, asAPI(refusal))
+	}
+	return nil, nil, b.begin(ctx, tx, c, m)
+}
+
+// checkFresh refuses a call that was signed too long ago, or too far in the future.
+func (b *Broker) checkFresh(m *mint, now time.Time) *api.Error {
+	if off := now.Sub(m.request.IssuedAt.Time); off > b.CallSkew || off < -b.CallSkew {
+		return api.Errorf(api.CodeCallExpired, "the call was issued at %s, and it is %s: want at most %v between them",
+			m.request.IssuedAt.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), b.CallSkew)
+	}
+	return nil
+}
+
+// authorize finds the grant, compiles what it allows, and takes from the budgets.
+func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (refusal, err error) {
+	g, err := b.findGrant(ctx, tx, m, c.now)
+	var none *grant.Error
+	if errors.As(err, &none) {
+		return none, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.grant, m.until = g, g.ExpiresAt
+	m.intent.Tenant, m.intent.GrantID = g.Tenant, g.ID
+	m.policy, err = grant.SessionPolicy(b.AWS.Target, g.Tenant, m.path, g.Actions, g.ExpiresAt)
+	if err != nil {
+		return api.Errorf(api.CodeBadRequest, "intent.scope_path: %v", err), nil
+	}
+	return b.takeBudgets(c, m), nil
+}
+
+// findGrant finds the grant for a call. Where the deployment does not require one, a
+// wallet without any may reach what it asks for under its own prefix.
+func (b *Broker) findGrant(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (grant.Grant, error) {
+	ask := grant.Request{Daemon: m.session.Wallet, Service: m.request.Intent.Service, Path: m.path, GrantID: m.request.Intent.GrantID}
+	g, err := grant.Find(ctx, tx, ask, now)
+	var none *grant.Error
+	if b.GrantOptional && ask.GrantID == "" && ask.Service == grant.S3 && errors.As(err, &none) && none.Code == grant.CodeRequired {
+		return grant.Grant{Tenant: m.session.Wallet, Actions: grant.AllActions(), ExpiresAt: now.Add(b.AWS.Session)}, nil
+	}
+	return g, err
+}
+
+// takeBudgets takes one mint from each budget. A mint that a later budget or the
+// database refuses has still taken from the earlier ones.
+func (b *Broker) takeBudgets(c *call, m *mint) error {
+	for _, take := range []struct {
+		of     *budget
+		key    string
+		whose  string
+		unless bool
+	}{
+		{b.budgets.network, network(c.source), "network", false},
+		{b.budgets.account, m.session.OmniAccount, "account", false},
+		{b.budgets.grant, m.grant.ID, "grant", m.grant.ID == ""},
+	} {
+		if take.unless {
+			continue
+		}
+		if wait, ok := take.of.take(take.key, c.now); !ok {
+			c.retryAfter = wait
+			return api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", take.whose)
+		}
+	}
+	return nil
+}
+
+// begin makes the intent durable with the use of the grant and the memory of the
+// call. From here on STS may be asked.
+func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error {
+	m.intent.Outcome, m.intent.TokenID = audit.Pending, newTokenID()
+	if err := c.append(ctx, tx, m.intent); err != nil {
+		return err
+	}
+	if m.grant.ID != "" {
+		if err := grant.Use(ctx, tx, m.grant, m.intent.ID, c.now); err != nil {
+			return err
+		}
+	}
+	return b.remember(ctx, tx, c, m, audit.Pending, m.intent.ID, nil)
+}
+
+// rememberRefusal records a refusal and keeps it as the answer of the call: a
+// request_id is decided once, also when it is refused.
+func (b *Broker) rememberRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, refusal *api.Error) error {
+	record := m.refused(refusal.Code)
+	if err := c.append(ctx, tx, record); err != nil {
+		return err
+	}
+	if refusal.Code == api.CodeBudgetSpent { // to be tried again as it is
+		return nil
+	}
+	return b.remember(ctx, tx, c, m, audit.Refused, record.ID, &kept{Code: refusal.Code, Detail: refusal.Detail})
+}
+
+// repeat answers a call whose request_id or Idempotency-Key is known.
+func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *mintRow) (earlier *kept, refusal, err error) {
+	refuse := func(code api.Code, detail string) (*kept, error, error) {
+		return nil, api.Errorf(code, "%s", detail), c.append(ctx, tx, m.refused(code))
+	}
+	switch {
+	case m.idempotencyKey == "" || row.key != m.idempotencyKey || !c.now.Before(row.keepUntil):
+		return refuse(api.CodeCallReplayed, "this request_id was decided before")
+	case row.bodyHash != m.bodyHash:
+		return refuse(api.CodeIdempotencyKeyReused, "this Idempotency-Key came with another body")
+	case row.state == audit.Pending && c.now.Before(row.settleBy):
+		return refuse(api.CodeIdempotencyInProgress, "the first request has no outcome yet")
+	case row.state == audit.Pending:
+		if err := b.settleRow(ctx, tx, c, row); err != nil {
+			return nil, nil, err
+		}
+		return refuse(api.CodeMintInterrupted, "the first request was cut off")
+	}
+	answer, err := b.open(row)
+	if err != nil {
+		return refuse(api.CodeMintInterrupted, "the answer of the first request is not at hand")
+	}
+	if answer.Credentials == nil {
+		return answer, nil, c.append(ctx, tx, m.refused(answer.Code))
+	}
+	return b.replay(ctx, tx, c, m, row, answer)
+}
+
+// replay gives credentials again that an earlier call got, unless their grant has
+// ended since.
+func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *mintRow, answer *kept) (*kept, error, error) {
+	if row.grantID != "" {
+		g, err := grant.ByID(ctx, tx, row.grantID)
+		if err != nil {
+			return nil, nil, err
+		}
+		g.UsedCount = 0 // this use was counted
+		var ended *grant.Error
+		err = grant.Check(g, grant.Request{Daemon: m.session.Wallet, Service: m.request.Intent.Service, Path: m.path}, c.now)
+		if errors.As(err, &ended) {
+			return nil, ended, c.append(ctx, tx, m.refused(api.Code(ended.Code)))
+		}
+		m.intent.Tenant = g.Tenant
+	}
+	record := *m.intent
+	record.Outcome, record.GrantID, record.Tenant = audit.Replayed, row.grantID, answer.Credentials.Wallet
+	record.CredentialID = answer.Credentials.AccessKeyID
+	return answer, nil, c.append(ctx, tx, &record)
+}
+
+// budgets bound how many credentials are minted.
+type budgets struct{ account, grant, network *budget }
