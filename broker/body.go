@@ -16,22 +16,35 @@ import (
 	"agentkeys/api"
 )
 
-// decode reads a JSON object of type T, strictly: a member that T does not
-// have, one that is there twice, text that is not UTF-8 and anything behind the
-// object are refused. encoding/json alone would take the last of two members
-// and any spelling of a name's case.
+// decode reads a JSON object of type T, strictly and at every depth: a member
+// that T does not have, one that is there twice or missing, null, text that is
+// not UTF-8 and anything behind the object are refused. encoding/json alone would
+// take the last of two members, any spelling of a name's case, and zero for what
+// is missing.
+//
+// A member whose tag says omitempty may be left out, but not sent empty: whether
+// "" or [] means the same as nothing, or its opposite, would be a guess.
 func decode[T any](c *call) (T, error) {
+	v, _, err := decodeRaw[T](c)
+	return v, err
+}
+
+// decodeRaw is decode with the body as it was received, for signatures.
+func decodeRaw[T any](c *call) (T, []byte, error) {
 	var v T
 	data, err := readBody(c)
 	if err != nil {
+		return v, nil, err
+	}
+	v, err = decodeBody[T](data)
+	return v, data, err
+}
+
+func decodeBody[T any](data []byte) (v T, err error) {
+	if err := checkBody(data, reflect.TypeFor[T]()); err != nil {
 		return v, err
 	}
-	if err := checkMembers(data, memberNames(reflect.TypeFor[T]())); err != nil {
-		return v, err
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&v); err != nil {
+	if err := json.Unmarshal(data, &v); err != nil {
 		return v, api.Errorf(api.CodeBadRequest, "reading the body: %s", describe(err))
 	}
 	return v, nil
@@ -52,7 +65,7 @@ func decodeNothing(c *call) error {
 	if err := checkType(c.r); err != nil {
 		return err
 	}
-	return checkMembers(data, nil)
+	return checkBody(data, reflect.TypeFor[struct{}]())
 }
 
 func readBody(c *call) ([]byte, error) {
@@ -96,51 +109,108 @@ func bodyError(err error) error {
 	return api.Errorf(api.CodeBadRequest, "the body ended early")
 }
 
-// checkMembers walks the outer object once and holds its member names to the
-// known ones.
-func checkMembers(data []byte, known map[string]bool) error {
-	if !utf8.Valid(data) {
+// checkBody holds a body to the members of type t, which must be a struct.
+func checkBody(data []byte, t reflect.Type) error {
+	data = skipSpace(data)
+	switch {
+	case !utf8.Valid(data):
 		return api.Errorf(api.CodeBadRequest, "the body is not UTF-8")
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+	case len(data) == 0 || data[0] != '{':
 		return api.Errorf(api.CodeBadRequest, "want a JSON object")
+	case !json.Valid(data):
+		return api.Errorf(api.CodeBadRequest, "reading the body: it is not one JSON object")
+	case hasLoneSurrogate(data):
+		return api.Errorf(api.CodeBadRequest, "the body has half of a surrogate pair")
 	}
-	seen := make(map[string]bool)
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return api.Errorf(api.CodeBadRequest, "reading the body: %s", describe(err))
-		}
-		name, _ := t.(string)
+	return checkObject(data, t, "")
+}
+
+// checkObject holds an object to the fields of the struct t. Path names the object
+// inside the body: "", or such as "intent.".
+func checkObject(data []byte, t reflect.Type, path string) error {
+	seen := make(map[string]bool, t.NumField())
+	for quoted, value := range members(data) {
+		var name string
+		_ = json.Unmarshal(quoted, &name) // a string of valid JSON: it cannot fail
+		f, known := fieldNamed(t, name)
 		switch {
-		case !known[name]:
-			return api.Errorf(api.CodeUnknownField, "the body has the member %q, which is not known here", clip(name))
+		case !known:
+			return api.Errorf(api.CodeUnknownField, "the body has the member %q, which is not known here", path+clip(name))
 		case seen[name]:
-			return api.Errorf(api.CodeBadRequest, "the body has the member %q twice", clip(name))
+			return api.Errorf(api.CodeBadRequest, "the body has the member %q twice", path+name)
 		}
 		seen[name] = true
-		var skipped json.RawMessage
-		if err := d.Decode(&skipped); err != nil {
-			return api.Errorf(api.CodeBadRequest, "reading the body: %s", describe(err))
+		if err := checkValue(value, f.Type, path+name); err != nil {
+			return err
+		}
+		if optional(f) && isEmpty(value) {
+			return api.Errorf(api.CodeBadRequest, "the member %q is empty; leave it out, or give it a value", path+name)
 		}
 	}
-	if _, err := d.Token(); err != nil {
-		return api.Errorf(api.CodeBadRequest, "reading the body: %s", describe(err))
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return api.Errorf(api.CodeBadRequest, "there is something behind the JSON object")
+	for f := range t.Fields() {
+		if name := memberName(f); !seen[name] && !optional(f) {
+			return api.Errorf(api.CodeBadRequest, "the body lacks the member %q", path+name)
+		}
 	}
 	return nil
+}
+
+// checkValue holds a value to a type as far as encoding/json would be lenient
+// with it; a string or a number in the other's place is for json.Unmarshal.
+func checkValue(data []byte, t reflect.Type, path string) error {
+	if t.Kind() == reflect.Pointer {
+		if string(data) == "null" {
+			return nil
+		}
+		t = t.Elem()
+	}
+	if string(data) == "null" {
+		return api.Errorf(api.CodeBadRequest, "the member %q is null; want a value", path)
+	}
+	if own, ok := reflect.New(t).Interface().(json.Unmarshaler); ok {
+		if err := own.UnmarshalJSON(data); err != nil { // the types of package api do not echo what they read
+			return api.Errorf(api.CodeBadRequest, "member %s: %s", path, err)
+		}
+		return nil
+	}
+	switch t.Kind() {
+	case reflect.String, reflect.Int64:
+		return nil
+	case reflect.Struct:
+		if data[0] != '{' {
+			return api.Errorf(api.CodeBadRequest, "member %s: want an object", path)
+		}
+		return checkObject(data, t, path+".")
+	case reflect.Slice:
+		if data[0] != '[' {
+			return api.Errorf(api.CodeBadRequest, "member %s: want an array", path)
+		}
+		for element := range elements(data) {
+			if err := checkValue(element, t.Elem(), path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	panic("broker: a request body has a member of type " + t.String() + ", which decode does not know how to check")
+}
+
+// isEmpty says whether encoding/json would leave the value out under omitempty.
+func isEmpty(value []byte) bool {
+	switch string(value) {
+	case `""`, "0", "-0":
+		return true
+	}
+	return value[0] == '[' && skipSpace(value[1:])[0] == ']'
 }
 
 // describe names a JSON error without echoing what was sent.
 func describe(err error) string {
 	var wrongType *json.UnmarshalTypeError
 	if errors.As(err, &wrongType) {
-		want := "a string"
-		if wrongType.Type.Kind() != reflect.String {
-			want = "a whole number"
+		want := "a whole number"
+		if wrongType.Type.Kind() == reflect.String {
+			want = "a string"
 		}
 		kind, _, _ := strings.Cut(wrongType.Value, " ") // behind the kind of a number stands the number
 		return "member " + wrongType.Field + ": want " + want + ", got " + kind
@@ -156,11 +226,22 @@ func clip(name string) string {
 	return strings.ToValidUTF8(name[:40], "") + "…"
 }
 
-func memberNames(t reflect.Type) map[string]bool {
-	names := make(map[string]bool)
+// fieldNamed finds the field of a member. It compares names byte by byte.
+func fieldNamed(t reflect.Type, name string) (reflect.StructField, bool) {
 	for f := range t.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		names[name] = true
+		if memberName(f) == name {
+			return f, true
+		}
 	}
-	return names
+	return reflect.StructField{}, false
+}
+
+func memberName(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return name
+}
+
+func optional(f reflect.StructField) bool {
+	_, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return options == "omitempty"
 }
