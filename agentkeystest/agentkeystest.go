@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"sync"
@@ -33,6 +34,7 @@ type Broker struct {
 	SessionKey *token.Key
 	OIDCKey    *token.Key
 	Log        *Log
+	HTTP       *http.Client // to the broker, past its own client
 }
 
 // New starts a broker that ends with the test. Each change sees the broker's
@@ -88,7 +90,8 @@ func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker
 	server.Config = broker.Server(k.Broker, c.Log)
 	server.Start()
 	t.Cleanup(server.Close)
-	k.Client, err = client.New(issuer, server.Client())
+	k.HTTP = server.Client()
+	k.Client, err = client.New(issuer, k.HTTP)
 	check(t, err)
 	return k
 }

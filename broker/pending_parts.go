@@ -1,14 +1,13 @@
 package broker
 
 import (
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
 	"context"
-	"encoding/json"
 	"strconv"
 	"time"
 
-	"agentkeys/api"
-	"agentkeys/auth"
-	"agentkeys/identity"
 	"agentkeys/token"
 )
 
@@ -46,27 +45,21 @@ func (b *budget) take(key string, now time.Time) (time.Duration, bool) { return 
 func network(s string) string                                          { return s }
 func retryAfter(d time.Duration) string                                { return strconv.Itoa(1 + int(d/time.Second)) }
 
-func decodeRaw[T any](c *call) (T, []byte, error) {
-	var v T
-	data, err := readBody(c)
-	if err != nil {
-		return v, nil, err
-	}
-	return v, data, json.Unmarshal(data, &v)
-}
-func callText(method, url string, body []byte) (string, error) { return method + url, nil }
-func checkCall(text string, a api.CallAuth) (string, error) {
-	lower, _ := identity.ParseAddress(a.Address)
-	_, err := auth.RecoverAddress(text, a.Signature)
-	return lower, err
-}
-
 var _ context.Context
 
 func newBudgets(Budgets) budgets { return budgets{new(budget), new(budget), new(budget)} }
 
 type STSConfig struct{ Region, Endpoint string }
-type STS struct{}
+type STS struct{ c *sts.Client }
 
-func NewSTS(STSConfig) (*STS, error)                                     { return &STS{}, nil }
-func (*STS) AssumeRole(context.Context, AssumeRole) (Credentials, error) { return Credentials{}, nil }
+func NewSTS(c STSConfig) (*STS, error) {
+	return &STS{sts.NewFromConfig(aws.Config{Region: c.Region, BaseEndpoint: aws.String(c.Endpoint)})}, nil
+}
+func (s *STS) AssumeRole(ctx context.Context, a AssumeRole) (Credentials, error) {
+	out, err := s.c.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{RoleArn: &a.RoleARN, RoleSessionName: &a.SessionName, Policy: &a.Policy,
+		WebIdentityToken: aws.String(a.Token.Reveal()), DurationSeconds: aws.Int32(int32(a.Duration / time.Second))})
+	if err != nil {
+		return Credentials{}, &STSError{Code: err.Error()}
+	}
+	return Credentials{AccessKeyID: *out.Credentials.AccessKeyId, SecretAccessKey: token.NewSecret(*out.Credentials.SecretAccessKey), SessionToken: token.NewSecret(*out.Credentials.SessionToken), ExpiresAt: *out.Credentials.Expiration}, nil
+}

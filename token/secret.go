@@ -17,6 +17,8 @@ type Secret struct{ text *string }
 
 func newSecret(text string) Secret { return Secret{&text} }
 
+func NewSecret(text string) Secret { return newSecret(text) }
+
 // Reveal returns the text itself, for the one answer it is meant for. That of
 // the zero Secret is empty.
 func (s Secret) Reveal() string {

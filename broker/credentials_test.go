@@ -1,0 +1,65 @@
+package broker_test
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"agentkeys/agentkeystest"
+	"agentkeys/api"
+	"agentkeys/audit"
+)
+
+// A daemon with an owner's grant reads and writes the granted path of the owner's
+// prefix, and nothing else.
+func TestDelegatedCredentials(t *testing.T) {
+	k, a := agentkeystest.NewWithAWS(t)
+	owner, daemon := k.Party(t), k.Party(t)
+	g := k.Grant(t, owner, daemon, "reports")
+	answer, problem := k.Mint(t, k.NewCall(daemon, "reports").Sign(t))
+	if problem != nil {
+		t.Fatalf("mint: %+v", problem)
+	}
+	tenant := strings.ToLower(owner.Address())
+	if answer.Wallet != tenant || answer.Expiration != k.Clock.Now().Add(15*time.Minute).Unix() || len(answer.Anchored) != 1 || answer.Anchored[0] != "sqlite" {
+		t.Errorf("answer: wallet %s, expiration %d, anchored %v", answer.Wallet, answer.Expiration, answer.Anchored)
+	}
+	client := a.S3(*answer)
+	folder := "bots/" + tenant + "/"
+	put := func(key string) error {
+		_, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(agentkeystest.Bucket), Key: &key, Body: bytes.NewReader([]byte("x"))})
+		return err
+	}
+	for key, allowed := range map[string]bool{
+		folder + "reports/a":  true,
+		folder + "reports2/a": false,
+		folder + "a":          false,
+		"bots/" + strings.ToLower(daemon.Address()) + "/reports/a": false,
+	} {
+		if err := put(key); (err == nil) != allowed {
+			t.Errorf("put %s: %v, want allowed %v", key, err, allowed)
+		}
+	}
+	out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(agentkeystest.Bucket), Key: aws.String(folder + "reports/a")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, _ := io.ReadAll(out.Body); string(data) != "x" {
+		t.Errorf("read %q", data)
+	}
+	all := records(t, k)
+	if all[0].Outcome != audit.Confirmed || all[0].Settles != all[1].ID || all[1].Outcome != audit.Pending || all[1].GrantID != g.GrantID || all[1].ID != answer.AuditRecordID {
+		t.Errorf("records: %+v", all[:2])
+	}
+	if form := a.Asked()[0]; form.Get("RoleSessionName") != g.SessionName || form.Get("Policy") == "" {
+		t.Errorf("asked STS: session %q, policy %q", form.Get("RoleSessionName"), form.Get("Policy"))
+	}
+	if _, problem := k.Mint(t, k.NewCall(owner, "reports").Sign(t)); problem == nil || problem.Code != api.CodeGrantRequired {
+		t.Errorf("the owner without a grant: %+v", problem)
+	}
+}
