@@ -3,10 +3,12 @@ package broker_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -21,7 +23,7 @@ import (
 // The description is held to the handlers: every operation is called, for its
 // success and for a refusal, and each request and answer must be as described.
 func TestOpenAPIDescribesTheHandlers(t *testing.T) {
-	k := agentkeystest.New(t)
+	k, _ := agentkeystest.NewWithAWS(t)
 	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.PlainBodyDecoder)
 	defer openapi3filter.UnregisterBodyDecoder("text/html")
 	doc := load(t, send(t, k, "GET", api.PathOpenAPI, "").body)
@@ -33,6 +35,12 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 	w, session := k.SignIn(t)
 	s := start(t, k, w)
 	bearer := "Bearer " + session.SessionJWT
+	self := agentkeystest.Party{Wallet: w, Session: session}
+	g := k.Grant(t, self, self, "a")
+	terms := api.GrantCreateRequest{DaemonAddress: w.Address(), Service: "s3", ScopePath: "a", ExpiresAt: k.Clock.Now().Add(time.Hour).Unix(), MaxUses: 1,
+		Actions: []string{"get"}}
+	endless := terms
+	endless.ExpiresAt = k.Clock.Now().AddDate(10, 0, 0).Unix()
 	called := make(map[string]bool)
 	for _, tc := range []struct {
 		method, path, body, authorization string
@@ -50,9 +58,21 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 		{"POST", api.PathWalletVerify, `{"request_id":"` + s.RequestID + `","signature":"` + w.SignMessage(s.SIWEMessage) + `"}`, "", 401},
 		{"POST", api.PathMintOIDC, "", bearer, 200},
 		{"POST", api.PathMintOIDC, "", "", 401},
+		{"POST", api.PathGrantCreate, asJSON(t, terms), bearer, 200},
+		{"POST", api.PathGrantCreate, asJSON(t, endless), bearer, 400},
+		{"GET", api.PathGrantList, "", bearer, 200},
+		{"GET", api.PathGrantList + "?limit=1&cursor=" + g.GrantID, "", bearer, 200},
+		{"GET", api.PathGrantList + "?cursor=none", "", bearer, 400},
+		{"POST", api.PathMintAWS, asJSON(t, k.NewCall(self, "a").Sign(t).MintAWSRequest), bearer, 200},
+		{"POST", api.PathMintAWS, asJSON(t, k.NewCall(self, "b").Sign(t).MintAWSRequest), bearer, 403},
+		{"POST", api.PathMintAWS, asJSON(t, k.NewCall(self, "a").MintAWSRequest), bearer, 401},
+		{"POST", api.PathGrantRevoke, asJSON(t, api.GrantRevokeRequest{GrantID: g.GrantID}), bearer, 200},
+		{"POST", api.PathGrantRevoke, `{"grant_id":"grn-none"}`, bearer, 404},
+		{"GET", api.PathGrantList, "", bearer, 200},
 	} {
 		validate(t, router, k.Issuer, tc.method, tc.path, tc.body, tc.authorization, tc.status)
-		called[tc.method+" "+tc.path] = true
+		path, _, _ := strings.Cut(tc.path, "?")
+		called[tc.method+" "+path] = true
 	}
 	for _, route := range broker.Routes() {
 		method, path, _ := strings.Cut(route, " ")
@@ -67,6 +87,15 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 			}
 		}
 	}
+}
+
+func asJSON(t *testing.T, body any) string {
+	t.Helper()
+	data, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 func load(t *testing.T, data []byte) *openapi3.T {

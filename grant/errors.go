@@ -25,3 +25,9 @@ func (e *Error) Error() string { return e.Code + ": " + e.Detail }
 func refuse(code, format string, args ...any) *Error {
 	return &Error{code, fmt.Sprintf(format, args...)}
 }
+
+// Codes returns every code that an Error may carry, so that the table that maps them
+// to statuses can be tested for gaps.
+func Codes() []string {
+	return []string{CodeInvalid, CodeUnknown, CodeRequired, CodeAmbiguous, CodeRevoked, CodeExpired, CodeExhausted, CodeScope}
+}
