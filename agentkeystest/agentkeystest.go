@@ -81,7 +81,7 @@ func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker
 	server.Config = broker.Server(k.Broker, c.Log)
 	server.Start()
 	t.Cleanup(server.Close)
-	k.Client, err = client.New(issuer, server.Client())
+	k.Client, err = client.New(issuer, server.Client(), client.WithClock(k.Clock.Now))
 	check(t, err)
 	return k
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 
 	"agentkeys/api"
 	"agentkeys/auth"
@@ -40,7 +42,9 @@ func (b *Broker) writeError(c *call, err error) {
 	if e.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", challenge(e.Code, kind))
 	}
-	if e.Status == http.StatusServiceUnavailable {
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(e.RetryAfter.Seconds())), 10))
+	} else if e.Status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "1")
 	}
 	body, _ := json.Marshal(api.Problem{ // of strings and an int alone: it cannot fail
