@@ -91,7 +91,7 @@ func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker
 	server.Start()
 	t.Cleanup(server.Close)
 	k.HTTP = server.Client()
-	k.Client, err = client.New(issuer, k.HTTP)
+	k.Client, err = client.New(issuer, k.HTTP, client.WithClock(k.Clock.Now))
 	check(t, err)
 	return k
 }

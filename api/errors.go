@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Code names a kind of error. Codes are stable: clients may switch on them.
@@ -86,6 +87,7 @@ type Error struct {
 	Detail      string
 	RequestID   string
 	Remediation string
+	RetryAfter  time.Duration // the Retry-After header, in whole seconds there; 0 says nothing
 }
 
 // Errorf makes an error of the given code.

@@ -106,20 +106,23 @@ func (t Timestamp) MarshalJSON() ([]byte, error) {
 	return json.Marshal(t.UTC().Format(time.RFC3339))
 }
 
-// UnmarshalJSON reads RFC 3339, or whole Unix seconds.
+// UnmarshalJSON reads RFC 3339, or whole Unix seconds, within the years 0 to 9999,
+// which are all that RFC 3339 can write.
 func (t *Timestamp) UnmarshalJSON(data []byte) error {
-	if seconds, err := strconv.ParseInt(string(data), 10, 64); err == nil {
-		t.Time = time.Unix(seconds, 0).UTC()
-		return nil
-	}
-	var text string
-	err := json.Unmarshal(data, &text)
+	var at time.Time
+	seconds, err := strconv.ParseInt(string(data), 10, 64)
 	if err == nil {
-		t.Time, err = time.Parse(time.RFC3339, text)
+		at = time.Unix(seconds, 0).UTC()
+	} else {
+		var text string
+		if err = json.Unmarshal(data, &text); err == nil {
+			at, err = time.Parse(time.RFC3339, text)
+		}
 	}
-	if err != nil {
+	if year := at.UTC().Year(); err != nil || year < 0 || year > 9999 {
 		return errors.New("want RFC 3339, or whole Unix seconds")
 	}
+	t.Time = at
 	return nil
 }
 

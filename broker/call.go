@@ -28,8 +28,7 @@ type call struct {
 	source    string      // address of the client
 	log       []slog.Attr // what the handler adds to the line of the request
 
-	appended   []audit.Record // in the transaction under way
-	retryAfter time.Duration  // what a refusal tells the client to wait
+	appended []audit.Record // in the transaction under way
 }
 
 // note adds to the request's log line. Tokens, signatures and nonces never go

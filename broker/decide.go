@@ -116,8 +116,9 @@ func (b *Broker) takeBudgets(c *call, m *mint) error {
 			continue
 		}
 		if wait, ok := take.of.take(take.key, c.now); !ok {
-			c.retryAfter = wait
-			return api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", take.whose)
+			refusal := api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", take.whose)
+			refusal.RetryAfter = wait
+			return refusal
 		}
 	}
 	return nil

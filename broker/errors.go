@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 
 	"agentkeys/api"
 	"agentkeys/auth"
@@ -44,11 +46,11 @@ func (b *Broker) writeError(c *call, err error) {
 	if e.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", challenge(e.Code, kind))
 	}
-	switch e.Status {
-	case http.StatusServiceUnavailable, http.StatusConflict:
+	switch {
+	case e.RetryAfter > 0:
+		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(e.RetryAfter.Seconds())), 10))
+	case e.Status == http.StatusServiceUnavailable, e.Status == http.StatusConflict:
 		h.Set("Retry-After", "1")
-	case http.StatusTooManyRequests:
-		h.Set("Retry-After", retryAfter(c.retryAfter))
 	}
 	body, _ := json.Marshal(api.Problem{ // of strings and an int alone: it cannot fail
 		Type:        b.Issuer + api.PathRunbook + "#" + string(e.Code),

@@ -5,7 +5,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"context"
-	"strconv"
 	"time"
 
 	"agentkeys/token"
@@ -43,7 +42,6 @@ type budget struct{}
 
 func (b *budget) take(key string, now time.Time) (time.Duration, bool) { return 0, true }
 func network(s string) string                                          { return s }
-func retryAfter(d time.Duration) string                                { return strconv.Itoa(1 + int(d/time.Second)) }
 
 var _ context.Context
 

@@ -12,10 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,13 +32,20 @@ type Client struct {
 	base string
 	host string // what a sign-in message must name
 	http *http.Client
+	now  func() time.Time
 }
+
+// Option changes a client that New makes.
+type Option func(*Client)
+
+// WithClock has a client take the time of its signed calls from now.
+func WithClock(now func() time.Time) Option { return func(c *Client) { c.now = now } }
 
 // New makes a client of the broker whose issuer URL is base, such as
 // https://broker.example.com. Plain http is for a broker on this machine alone:
 // anywhere else whoever is on the path would have the session. A nil httpClient
 // means one with a time limit of 30 seconds.
-func New(base string, httpClient *http.Client) (*Client, error) {
+func New(base string, httpClient *http.Client, options ...Option) (*Client, error) {
 	base = strings.TrimSuffix(base, "/")
 	u, err := url.Parse(base)
 	switch {
@@ -45,12 +54,16 @@ func New(base string, httpClient *http.Client) (*Client, error) {
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		return nil, fmt.Errorf("making a client: want https (http only on a loopback host), got %q", base)
 	}
-	c := http.Client{Timeout: 30 * time.Second}
+	transport := http.Client{Timeout: 30 * time.Second}
 	if httpClient != nil {
-		c = *httpClient
+		transport = *httpClient
 	}
-	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{base: base, host: u.Host, http: &c}, nil
+	transport.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	c := &Client{base: base, host: u.Host, http: &transport, now: time.Now}
+	for _, option := range options {
+		option(c)
+	}
+	return c, nil
 }
 
 func loopback(host string) bool {
@@ -124,6 +137,7 @@ func (c *Client) Ready(ctx context.Context) (api.Readiness, error) {
 	return answer, err
 }
 
+// post sends a body as JSON; nil means none.
 func (c *Client) post(ctx context.Context, path, bearer string, body, answer any) error {
 	var data []byte
 	if body != nil {
@@ -132,10 +146,16 @@ func (c *Client) post(ctx context.Context, path, bearer string, body, answer any
 			return fmt.Errorf("encoding the request: %w", err)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(data))
+	return c.send(ctx, http.MethodPost, path, bearer, data, nil, answer)
+}
+
+// send sends a request of JSON text with further headers; body and headers may be nil.
+func (c *Client) send(ctx context.Context, method, path, bearer string, body []byte, headers http.Header, answer any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
+	maps.Copy(req.Header, headers)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -145,17 +165,23 @@ func (c *Client) post(ctx context.Context, path, bearer string, body, answer any
 	return c.do(req, answer)
 }
 
+// lostError is an error of the connection: whether the broker saw the request, and
+// what it answered, is not known.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error { return e.error }
+
 // do sends a request. An answer other than 200 becomes the *api.Error that the
 // broker raised.
 func (c *Client) do(req *http.Request, answer any) error {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return err
+		return lostError{err}
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", req.URL.Path, err)
+		return lostError{fmt.Errorf("reading the answer of %s: %w", req.URL.Path, err)}
 	}
 	if resp.StatusCode == http.StatusOK {
 		if err := json.Unmarshal(data, answer); err != nil {
@@ -171,5 +197,16 @@ func (c *Client) do(req *http.Request, answer any) error {
 	if err := json.Unmarshal(data, &p); err != nil {
 		return fmt.Errorf("reading the refusal of %s: %w", req.URL.Path, err)
 	}
-	return &api.Error{Code: p.Code, Status: resp.StatusCode, Detail: p.Detail, RequestID: p.RequestID, Remediation: p.Remediation}
+	return &api.Error{Code: p.Code, Status: resp.StatusCode, Detail: p.Detail, RequestID: p.RequestID, Remediation: p.Remediation,
+		RetryAfter: retryAfter(resp.Header)}
+}
+
+// retryAfter reads the header of RFC 9110, section 10.2.3, in its form of seconds,
+// the only one that a broker sends.
+func retryAfter(h http.Header) time.Duration {
+	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
 }

@@ -1,0 +1,33 @@
+package api
+
+import (
+	"encoding/json"
+	"testing"
+)
+
+func TestTimestamp(t *testing.T) {
+	for text, want := range map[string]string{
+		`"2026-03-01T12:00:00Z"`:      `"2026-03-01T12:00:00Z"`,
+		`"2026-03-01T17:30:00+05:30"`: `"2026-03-01T12:00:00Z"`,
+		`"2026-03-01T12:00:00.9Z"`:    `"2026-03-01T12:00:00Z"`,
+		`1772366400`:                  `"2026-03-01T12:00:00Z"`,
+		`0`:                           `"1970-01-01T00:00:00Z"`,
+		`253402300799`:                `"9999-12-31T23:59:59Z"`,
+	} {
+		var at Timestamp
+		if err := json.Unmarshal([]byte(text), &at); err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got, err := json.Marshal(at); err != nil || string(got) != want {
+			t.Errorf("%s: written %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{`null`, `""`, `"1772366400"`, `1772366400.5`, `1.7723664e9`, `true`, `{}`, `"2026-02-30T12:00:00Z"`, `"2026-03-01"`,
+		`253402300800`, `9223372036854775807`, `-9223372036854775808`, `"9999-12-31T23:59:59-00:01"`, `"0000-01-01T00:00:00+00:01"`} {
+		var at Timestamp
+		if err := at.UnmarshalJSON([]byte(text)); err == nil || !at.IsZero() {
+			t.Errorf("%s: read as %v, %v; want a refusal", text, at, err)
+		}
+	}
+}

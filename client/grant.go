@@ -1,0 +1,46 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"agentkeys/api"
+)
+
+// GrantCreate gives a daemon leave to mint credentials for a path of the prefix of
+// the session's account.
+func (c *Client) GrantCreate(ctx context.Context, sessionJWT string, r api.GrantCreateRequest) (api.Grant, error) {
+	var answer api.Grant
+	err := c.post(ctx, api.PathGrantCreate, sessionJWT, r, &answer)
+	return answer, err
+}
+
+// GrantList returns a page of the caller's grants, the newest first. Cursor is ""
+// for the first page, and the last answer's for the next. A limit of 0 leaves the
+// length of the page to the broker.
+func (c *Client) GrantList(ctx context.Context, sessionJWT, cursor string, limit int) (api.GrantListResponse, error) {
+	query := make(url.Values)
+	if cursor != "" {
+		query.Set("cursor", cursor)
+	}
+	if limit != 0 {
+		query.Set("limit", strconv.Itoa(limit))
+	}
+	path := api.PathGrantList
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	var answer api.GrantListResponse
+	err := c.send(ctx, http.MethodGet, path, sessionJWT, nil, nil, &answer)
+	return answer, err
+}
+
+// GrantRevoke revokes a grant of the caller's. Revoking one again gives the same
+// answer.
+func (c *Client) GrantRevoke(ctx context.Context, sessionJWT, grantID string) (api.GrantRevokeResponse, error) {
+	var answer api.GrantRevokeResponse
+	err := c.post(ctx, api.PathGrantRevoke, sessionJWT, api.GrantRevokeRequest{GrantID: grantID}, &answer)
+	return answer, err
+}
