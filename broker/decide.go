@@ -38,23 +38,36 @@ func (b *Broker) decide(c *call, m *mint) (*kept, error) {
 }
 
 func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (earlier *kept, refusal, err error) {
-	row, err := recall(ctx, tx, m)
+	if stale := b.checkFresh(m, c.now); stale != nil {
+		row, err := recall(ctx, tx, m) // a retry may be older than a new call
+		if err != nil {
+			return nil, nil, err
+		}
+		if row == nil {
+			return nil, stale, c.append(ctx, tx, m.refused(stale.Code))
+		}
+		return b.repeat(ctx, tx, c, m, row)
+	}
+	if err := m.intent.Name(); err != nil {
+		return nil, nil, err
+	}
+	isNew, err := remember(ctx, tx, m, c.now)
 	if err != nil {
 		return nil, nil, err
 	}
-	if row != nil {
-		earlier, refusal, err = b.repeat(ctx, tx, c, m, row)
-		return earlier, refusal, err
-	}
-	if refusal := b.checkFresh(m, c.now); refusal != nil {
-		return nil, refusal, c.append(ctx, tx, m.refused(refusal.Code))
+	if !isNew {
+		row, err := recall(ctx, tx, m)
+		if err != nil {
+			return nil, nil, err
+		}
+		return b.repeat(ctx, tx, c, m, row)
 	}
 	refusal, err = b.authorize(ctx, tx, c, m)
 	if err != nil {
 		return nil, nil, err
 	}
 	if refusal != nil {
-		return nil, refusal, b.rememberRefusal(ctx, tx, c, m, asAPI(refusal))
+		return nil, refusal, b.keepRefusal(ctx, tx, c, m, asAPI(refusal))
 	}
 	return nil, nil, b.begin(ctx, tx, c, m)
 }
@@ -124,32 +137,30 @@ func (b *Broker) takeBudgets(c *call, m *mint) error {
 	return nil
 }
 
-// begin makes the intent durable with the use of the grant and the memory of the
-// call. From here on STS may be asked.
+// begin makes the intent durable with the use of the grant. From here on STS may be
+// asked.
 func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error {
 	m.intent.Outcome, m.intent.TokenID = audit.Pending, newTokenID()
 	if err := c.append(ctx, tx, m.intent); err != nil {
 		return err
 	}
-	if m.grant.ID != "" {
-		if err := grant.Use(ctx, tx, m.grant, m.intent.ID, c.now); err != nil {
-			return err
-		}
-	}
-	return b.remember(ctx, tx, c, m, audit.Pending, m.intent.ID, nil)
-}
-
-// rememberRefusal records a refusal and keeps it as the answer of the call: a
-// request_id is decided once, also when it is refused.
-func (b *Broker) rememberRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, refusal *api.Error) error {
-	record := m.refused(refusal.Code)
-	if err := c.append(ctx, tx, record); err != nil {
-		return err
-	}
-	if refusal.Code == api.CodeBudgetSpent { // to be tried again as it is
+	if m.grant.ID == "" {
 		return nil
 	}
-	return b.remember(ctx, tx, c, m, audit.Refused, record.ID, &kept{Code: refusal.Code, Detail: refusal.Detail})
+	return grant.Use(ctx, tx, m.grant, m.intent.ID, c.now)
+}
+
+// keepRefusal records a refusal and keeps it as the answer of the call: a request_id
+// is decided once, also when it is refused.
+func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, refusal *api.Error) error {
+	if err := c.append(ctx, tx, m.refused(refusal.Code)); err != nil {
+		return err
+	}
+	if refusal.Code == api.CodeBudgetSpent {
+		return forgetNow(ctx, tx, m)
+	}
+	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, &kept{Code: refusal.Code, Detail: refusal.Detail})
+	return err
 }
 
 // repeat answers a call whose request_id or Idempotency-Key is known.
@@ -158,7 +169,7 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 		return nil, api.Errorf(code, "%s", detail), c.append(ctx, tx, m.refused(code))
 	}
 	switch {
-	case m.idempotencyKey == "" || row.key != m.idempotencyKey || !c.now.Before(row.keepUntil):
+	case m.idempotencyKey == "" || row.key != m.idempotencyKey || !c.now.Before(row.forgetAt):
 		return refuse(api.CodeCallReplayed, "this request_id was decided before")
 	case row.bodyHash != m.bodyHash:
 		return refuse(api.CodeIdempotencyKeyReused, "this Idempotency-Key came with another body")
@@ -177,14 +188,14 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 	if answer.Credentials == nil {
 		return answer, nil, c.append(ctx, tx, m.refused(answer.Code))
 	}
-	return b.replay(ctx, tx, c, m, row, answer)
+	return b.replay(ctx, tx, c, m, answer)
 }
 
 // replay gives credentials again that an earlier call got, unless their grant has
 // ended since.
-func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *mintRow, answer *kept) (*kept, error, error) {
-	if row.grantID != "" {
-		g, err := grant.ByID(ctx, tx, row.grantID)
+func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answer *kept) (*kept, error, error) {
+	if answer.GrantID != "" {
+		g, err := grant.ByID(ctx, tx, answer.GrantID)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -194,11 +205,10 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 		if errors.As(err, &ended) {
 			return nil, ended, c.append(ctx, tx, m.refused(api.Code(ended.Code)))
 		}
-		m.intent.Tenant = g.Tenant
 	}
 	record := *m.intent
-	record.Outcome, record.GrantID, record.Tenant = audit.Replayed, row.grantID, answer.Credentials.Wallet
-	record.CredentialID = answer.Credentials.AccessKeyID
+	record.Outcome, record.GrantID, record.Tenant = audit.Replayed, answer.GrantID, answer.Credentials.Wallet
+	record.ID, record.CredentialID = "", answer.Credentials.AccessKeyID
 	return answer, nil, c.append(ctx, tx, &record)
 }
 

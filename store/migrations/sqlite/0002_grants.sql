@@ -27,25 +27,23 @@ CREATE INDEX grants_daemon_path ON grants (daemon, service, path, expires_at);
 
 -- The calls for AWS credentials of the last minutes: each request_id is decided
 -- once, and what was decided is kept, sealed, for a retry with the same
--- Idempotency-Key. A row is pending while STS is asked.
+-- Idempotency-Key. A row is pending while STS is asked. It is deleted at forget_at,
+-- when its window ends and its signature is no longer fresh.
 CREATE TABLE mints (
     caller          TEXT    NOT NULL,
     request_id      TEXT    NOT NULL,
     idempotency_key TEXT,
     body_hash       BLOB    NOT NULL,
-    grant_id        TEXT    NOT NULL,
     record_id       TEXT    NOT NULL,
     state           TEXT    NOT NULL CHECK (state IN ('pending', 'refused', 'confirmed', 'failed', 'quarantined')),
-    answer          BLOB,
     settle_by       INTEGER NOT NULL,
-    keep_until      INTEGER NOT NULL,
     forget_at       INTEGER NOT NULL,
-    PRIMARY KEY (caller, request_id)
-) STRICT, WITHOUT ROWID;
+    answer          BLOB,
+    UNIQUE (caller, request_id)
+) STRICT;
 
 CREATE UNIQUE INDEX mints_key ON mints (caller, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX mints_pending ON mints (settle_by) WHERE state = 'pending';
-CREATE INDEX mints_kept ON mints (keep_until) WHERE idempotency_key IS NOT NULL OR answer IS NOT NULL;
 CREATE INDEX mints_forget_at ON mints (forget_at);
 
 -- What a mint of AWS credentials is about. settles is the ID of the record of
