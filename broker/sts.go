@@ -30,7 +30,6 @@ const (
 
 // How STS is called.
 const (
-	stsTimeout  = 10 * time.Second // of a call with its retries, unless the configuration says another
 	dialTimeout = 3 * time.Second  // so that a connection that cannot be made leaves time for another
 	// idleTimeout is less than servers keep an idle connection: one that is closed
 	// under a request leaves open whether STS saw it.

@@ -19,8 +19,6 @@ type Secret struct{ text *string }
 // NewSecret makes a Secret of text that comes from elsewhere, such as STS.
 func NewSecret(text string) Secret { return Secret{&text} }
 
-func NewSecret(text string) Secret { return newSecret(text) }
-
 // Reveal returns the text itself, for the one answer it is meant for. That of
 // the zero Secret is empty.
 func (s Secret) Reveal() string {
