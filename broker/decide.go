@@ -214,3 +214,7 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answe
 
 // budgets bound how many credentials are minted.
 type budgets struct{ account, grant, network *budget }
+
+func newBudgets(c Budgets) budgets {
+	return budgets{account: newBudget(c.PerAccount), grant: newBudget(c.PerGrant), network: newBudget(c.PerNetwork)}
+}

@@ -1,5 +1,11 @@
 package broker
 
+// How long a call of STS waits after an attempt.
+var (
+	Backoff = backoff
+	Wait    = wait
+)
+
 // Routes names every route of the public listener.
 func Routes() []string {
 	var routes []string
