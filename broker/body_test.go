@@ -111,6 +111,7 @@ func TestPointersMayBeNull(t *testing.T) {
 	}
 	type body struct {
 		Limit *int64   `json:"limit"`
+		Least *int64   `json:"least,omitempty"`
 		In    *inner   `json:"in,omitempty"`
 		List  []*inner `json:"list"`
 	}
@@ -118,8 +119,8 @@ func TestPointersMayBeNull(t *testing.T) {
 	if err != nil || got.Limit != nil || got.In != nil || len(got.List) != 2 || got.List[0].N != 2 || got.List[1] != nil {
 		t.Errorf("%+v, %v", got, err)
 	}
-	got, err = decodeBody[body]([]byte(`{"limit":0,"in":{"n":1},"list":[]}`))
-	if err != nil || got.Limit == nil || *got.Limit != 0 || got.In.N != 1 || got.List == nil {
+	got, err = decodeBody[body]([]byte(`{"limit":0,"least":0,"in":{"n":1},"list":[]}`))
+	if err != nil || got.Limit == nil || *got.Limit != 0 || got.Least == nil || got.In.N != 1 || got.List == nil {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for bad, detail := range map[string]string{
