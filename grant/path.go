@@ -14,7 +14,7 @@ type Path string
 const Root Path = "/"
 
 // The bounds of a path. Its length lets a session policy that names it four times
-// stay under the 2,048 characters of AWS.
+// stay under the 2,048 characters of AWS; Target.Check says whether it does.
 const (
 	maxPath     = 200
 	maxSegments = 16
@@ -64,6 +64,15 @@ func checkSegment(segment string) error {
 		return fmt.Errorf("want a path under the owner's own prefix, which names no tenant, got %q", segment)
 	}
 	return nil
+}
+
+// check refuses a path that is not as ParsePath spells it.
+func (p Path) check() error {
+	parsed, err := ParsePath(string(p))
+	if err == nil && parsed != p {
+		err = fmt.Errorf("want it as %q, got %q", parsed, p)
+	}
+	return err
 }
 
 // Covers reports whether the path holds all that other holds.
