@@ -43,7 +43,7 @@ func (r *RevocationReport) WriteText(w io.Writer, colour bool) error {
 		t.painted(sgr, strings.ReplaceAll(string(c.Actual), "_", " "), text)
 	}
 	for _, why := range r.NotProven {
-		t.painted(yellow, "not proven", why)
+		t.painted(yellow, "note", "not proven: "+why)
 	}
 	t.painted(map[Verdict]string{Proven: green, Broken: red}[r.Verdict], "verdict", string(r.Verdict))
 	return t.out.Flush()
