@@ -30,7 +30,7 @@ const (
 
 // How STS is called.
 const (
-	dialTimeout = 3 * time.Second  // so that a connection that cannot be made leaves time for another
+	dialTimeout = 3 * time.Second // so that a connection that cannot be made leaves time for another
 	// idleTimeout is less than servers keep an idle connection: one that is closed
 	// under a request leaves open whether STS saw it.
 	idleTimeout     = 15 * time.Second
