@@ -79,6 +79,9 @@ func localConfig(dir, issuer string) config.Config {
 		OIDCKeyFile: filepath.Join(dir, oidcKeyFile), SessionKeyFile: filepath.Join(dir, sessionKeyFile),
 		OIDCTokenTTL: 5 * time.Minute, SessionTTL: 5 * time.Hour, JWKSMaxAge: 5 * time.Minute,
 		WalletChainIDs: []int64{1},
+		AWSSessionTTL:  15 * time.Minute, RequireGrant: true, GrantMax: 90 * 24 * time.Hour, CallSkew: 5 * time.Minute,
+		Mints:   config.Mints{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
+		Anchors: []string{"sqlite"},
 	}
 }
 
