@@ -82,7 +82,7 @@ type exchange struct {
 // the credentials would satisfy the SDK.
 func (x *exchange) Do(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(r.Body)
-	if err := errors.Join(err, r.Body.Close(), r.Context().Err()); err != nil {
+	if err := errors.Join(err, r.Body.Close()); err != nil {
 		return nil, err
 	}
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
@@ -125,7 +125,7 @@ func (x *exchange) send(ctx context.Context, to *url.URL, form []byte) (*http.Re
 // nothing from the error's own text that is not cleaned: the SDK quotes answers.
 func (x *exchange) fail(err error, secret token.Secret) {
 	var refusal smithy.APIError
-	switch said := x.err == nil && errors.As(err, &refusal); {
+	switch said := errors.As(err, &refusal); {
 	case said && isErrorCode(refusal.ErrorCode(), secret):
 		x.failed = &STSError{Code: refusal.ErrorCode(), Message: oneLine(refusal.ErrorMessage(), secret)}
 		if x.failed.Message == notSaid {

@@ -126,6 +126,46 @@ func TestSTSCallerGoesAway(t *testing.T) {
 	})
 }
 
+// net/http repeats by itself what it takes to be safe when a kept connection breaks.
+// This call is not.
+func TestSTSKeptConnectionBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSTS(t, time.Minute, gives(goodMembers()), raw(""), gives(goodMembers()))
+		defer f.close()
+		if _, err := f.AssumeRole(t.Context(), goodCall()); err != nil {
+			t.Fatal(err)
+		}
+		c, err := f.AssumeRole(t.Context(), goodCall())
+		if e := failure(t, c, err); !e.Unknown || e.Attempts != 1 || f.requests.Load() != 2 || f.dials.Load() != 1 {
+			t.Errorf("want unknown after one request on the kept connection, got %+v, %d requests on %d", e, f.requests.Load(), f.dials.Load())
+		}
+	})
+}
+
+// An answer without end is not read to its end.
+func TestSTSEndlessAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 64 << 20
+		var written atomic.Int64
+		f := newFakeSTS(t, time.Minute, func(w http.ResponseWriter, _ *http.Request) {
+			for chunk := make([]byte, 4<<10); written.Load() < most; {
+				n, err := w.Write(chunk)
+				if written.Add(int64(n)); err != nil {
+					return
+				}
+			}
+		})
+		c, err := f.AssumeRole(t.Context(), goodCall())
+		if e := failure(t, c, err); !e.Unknown || e.Status != 200 {
+			t.Errorf("want unknown with status 200, got %+v", e)
+		}
+		f.close() // and waits for the handler
+		if n := written.Load(); n > 1<<20 {
+			t.Errorf("want little more than 64 kB taken, got %d bytes", n)
+		}
+	})
+}
+
 // What STS refuses is refused at once, but where asking again may help.
 func TestSTSRefusals(t *testing.T) {
 	for _, test := range []struct {
