@@ -93,8 +93,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"BROKER_REQUIRE_EXPLICIT_GRANT=", "want one of true, false"},
 		{"BROKER_GRANT_MAX_DAYS=0", "want 1 to 3660 days, got 0"},
 		{"BROKER_GRANT_MAX_DAYS=3661", "want 1 to 3660 days, got 3661"},
-		{"BROKER_CALL_SKEW_SECONDS=29", "want 30 to 900 seconds, got 29"},
-		{"BROKER_CALL_SKEW_SECONDS=901", "want 30 to 900 seconds, got 901"},
+		{"BROKER_CALL_SKEW_SECONDS=29", "want 30 to 150 seconds, got 29"},
+		{"BROKER_CALL_SKEW_SECONDS=151", "want 30 to 150 seconds, got 151"},
 		{"BROKER_AWS_SESSION_SECONDS=899", "want 900 to 43200 seconds, got 899"},
 		{"BROKER_AWS_SESSION_SECONDS=43201", "want 900 to 43200 seconds, got 43201"},
 		{"BROKER_AWS_STS_ENDPOINT=http://sts.example.com", `want https (http only on a loopback host), got "http"`},
@@ -151,7 +151,7 @@ func TestCredentials(t *testing.T) {
 	want(t, c.Mints, Mints{PerAccount: 600, PerGrant: 600, PerNetwork: 6000})
 	want(t, c.Anchors, []string{"sqlite"})
 	want(t, []any{c.RequireGrant, c.GrantMax, c.CallSkew, c.AWSSessionTTL, c.STSEndpoint, c.AnchorFile},
-		[]any{true, 90 * 24 * time.Hour, 5 * time.Minute, 15 * time.Minute, "", ""})
+		[]any{true, 90 * 24 * time.Hour, 2 * time.Minute, time.Hour, "", ""})
 
 	c, err = Load(environ("BROKER_AWS_ACCOUNT=111122223333", "BROKER_AWS_REGION=us-gov-east-1", "BROKER_AWS_BUCKET=acme-agent-mail",
 		"BROKER_AWS_ROLE=r", "BROKER_AWS_PREFIX=a/b", "BROKER_MINTS_PER_MINUTE_ACCOUNT=1", "BROKER_MINTS_PER_MINUTE_GRANT=2",
