@@ -38,7 +38,6 @@ func TestBodiesAreStrictAtEveryDepth(t *testing.T) {
 		{"other case", mint, `"address"`, `"Address"`, "unknown_field", `"auth.Address"`},
 		{"other case as well", mint, `"address"`, `"Address":"","address"`, "unknown_field", `"auth.Address"`},
 		{"a letter that folds to s", mint, `"service"`, `"ſervice"`, "unknown_field", `"intent.ſervice"`},
-		{"the sign of kelvin", mint, `"request_id"`, `"request_id":"","reKuest_id"`, "unknown_field", `"reKuest_id"`},
 		{"nested in the outer place", mint, `"intent"`, `"address":"","intent"`, "unknown_field", `"address"`},
 		{"outer in the nested place", mint, `"agent_id"`, `"intent":{},"agent_id"`, "unknown_field", `"intent.intent"`},
 		{"path as a name", mint, `"agent_id"`, `"intent.agent_id":"","agent_id"`, "unknown_field", `"intent.intent.agent_id"`},
