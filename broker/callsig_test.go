@@ -205,6 +205,12 @@ func TestCallTextRefusals(t *testing.T) {
 		}
 		wantBadRequest(t, name, err)
 	}
+	whole := signedAs(`["\ud83d\udd11",{"a":-1}]`)
+	for n := range len(whole) {
+		if text, err := callText("POST", callURL, []byte(whole[:n])); err == nil {
+			t.Errorf("%s: got the text %s, want a refusal", whole[:n], text)
+		}
+	}
 	if _, err := callText("POST", "https://broker.example/\xff", []byte(signedAs("1"))); err == nil {
 		t.Error("a URL that is not UTF-8 has a text")
 	}

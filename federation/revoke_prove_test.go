@@ -83,14 +83,21 @@ func TestRevocationIsProven(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back.Tenant != walletA || !back.Over.Equal(back.Since.Add(12*time.Hour)) {
 		t.Errorf("as JSON %s (%v)", out.String(), err)
 	}
-	// Nothing was written, and a second proof is as good as the first, though the
-	// second that is revoked has only begun.
 	if keys := a.objects(t); len(keys) > 0 {
 		t.Errorf("the proof left %q", keys)
 	}
-	report = a.proveRevocation(t, a.revocationProof(t, nil), func() Revocation { return a.revoke(t, walletA, time.Time{}) })
-	if report.Verdict != Proven {
-		t.Errorf("right after: verdict %s: %s", report.Verdict, answers(report))
+}
+
+// A tenant that was revoked in the second that runs has no session that works until the
+// next. The proof waits for one.
+func TestRevocationRightAfterAnother(t *testing.T) {
+	a := hardened(t)
+	now := a.now()
+	a.ahead.Store(int64(now.Truncate(time.Second).Add(time.Second).Sub(now)))
+	first := a.revoke(t, walletA, time.Time{})
+	report := a.proveRevocation(t, a.revocationProof(t, nil), func() Revocation { return a.revoke(t, walletA, time.Time{}) })
+	if report.Verdict != Proven || answers(report) != provenAnswers || !report.Since.After(first.Since) {
+		t.Errorf("verdict %s: %s, revoked for %v after %v", report.Verdict, answers(report), report.Since, first.Since)
 	}
 }
 
@@ -290,5 +297,25 @@ func TestRevocationProofValidate(t *testing.T) {
 		if _, err := NewRevocationProver(p); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
+	}
+}
+
+// A revocation that somebody takes away while the proof looks at new sessions is not
+// proven: the old session is asked once more in the end.
+func TestRevocationTakenAwayMeanwhile(t *testing.T) {
+	a := hardened(t)
+	report := a.proveRevocation(t, a.revocationProof(t, nil), func() Revocation {
+		r := a.revoke(t, walletA, time.Time{})
+		a.intercept = func(actor string, _ http.ResponseWriter, _ *http.Request) bool {
+			if actor == "renewed" {
+				a.intercept = nil
+				a.clear(t, a.revoker(), walletA, true)
+			}
+			return false
+		}
+		return r
+	})
+	if report.Verdict != Broken || report.Checks[2].Actual != Allowed {
+		t.Errorf("verdict %s: %s, want %s", report.Verdict, answers(report), Broken)
 	}
 }

@@ -242,7 +242,7 @@ func List(ctx context.Context, tx *sql.Tx, q Query) ([]Grant, error) {
 	// Two selections, each by its index; an OR would read the whole table.
 	where := `WHERE seq IN (
 		SELECT seq FROM (SELECT seq FROM grants WHERE owner = $1 AND seq < $3 ORDER BY seq DESC LIMIT $4) AS given
-		UNION SELECT seq FROM (SELECT seq FROM grants WHERE daemon = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4) AS received)
+		UNION ALL SELECT seq FROM (SELECT seq FROM grants WHERE daemon = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4) AS received)
 		ORDER BY seq DESC LIMIT $4`
 	args := []any{q.Owner, q.Daemon, before, q.Limit}
 	if q.ID != "" {
