@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -51,16 +52,29 @@ func NewAt(t testing.TB, path string, changes ...func(*broker.Config)) *Broker {
 	db, err := store.Open(context.Background(), path)
 	check(t, err)
 	t.Cleanup(func() { _ = db.Close() }) // a test may have closed it to see what follows
-	return over(t, db, changes)
+	return Over(t, Parts{Store: db, OIDCKey: newKey(t, token.PurposeOIDC), SessionKey: newKey(t, token.PurposeSession)}, changes...)
 }
 
-func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker {
+// Parts are what a broker that is started again finds.
+type Parts struct {
+	Store      *store.Store
+	OIDCKey    *token.Key
+	SessionKey *token.Key
+	Listener   net.Listener // nil for one of its own
+}
+
+// Over is New over parts that there are already.
+func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 	t.Helper()
 	server := httptest.NewUnstartedServer(nil)
+	if p.Listener != nil {
+		check(t, server.Listener.Close())
+		server.Listener = p.Listener
+	}
 	issuer := "http://" + server.Listener.Addr().String()
-	k := &Broker{Issuer: issuer, Store: db, Clock: &Clock{now: time.Now().Truncate(time.Millisecond)}, Log: &Log{}}
+	k := &Broker{Issuer: issuer, Store: p.Store, Clock: &Clock{now: time.Now().Truncate(time.Millisecond)}, Log: &Log{}}
 
-	k.OIDCKey, k.SessionKey = newKey(t, token.PurposeOIDC), newKey(t, token.PurposeSession)
+	k.OIDCKey, k.SessionKey = p.OIDCKey, p.SessionKey
 	oidc, session := newRing(t, k.OIDCKey), newRing(t, k.SessionKey)
 	var err error
 	k.Sessions, err = token.NewSessions(issuer, session, 5*time.Hour)
@@ -79,7 +93,7 @@ func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker
 	c := broker.Config{
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: 90 * 24 * time.Hour, CallSkew: 5 * time.Minute,
 		Budgets: broker.Budgets{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
-		Issuer:  issuer, Store: db, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
+		Issuer:  issuer, Store: k.Store, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
 		JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
 	}
 	for _, change := range changes {

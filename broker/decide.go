@@ -38,7 +38,7 @@ func (b *Broker) decide(c *call, m *mint) (*kept, error) {
 }
 
 func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (earlier *kept, refusal, err error) {
-	row, err := recall(ctx, tx, m)
+	row, err := recall(ctx, tx, m, c.now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -183,6 +183,9 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 // replay gives credentials again that an earlier call got, unless their grant has
 // ended since.
 func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *mintRow, answer *kept) (*kept, error, error) {
+	if row.grantID == "" && !b.GrantOptional { // it was, when the first request came
+		return nil, api.Errorf(api.CodeGrantRequired, "the first request had no grant"), c.append(ctx, tx, m.refused(api.CodeGrantRequired))
+	}
 	if row.grantID != "" {
 		g, err := grant.ByID(ctx, tx, row.grantID)
 		if err != nil {

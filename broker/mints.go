@@ -36,18 +36,36 @@ type kept struct {
 
 const mintColumns = `caller, request_id, COALESCE(idempotency_key, ''), body_hash, grant_id, record_id, state, answer, settle_by, keep_until`
 
-// recall finds what is remembered of a call: under its Idempotency-Key, or else
-// under its request_id. It is nil where the call is new.
-func recall(ctx context.Context, tx *sql.Tx, m *mint) (*mintRow, error) {
+// caller is whose request_ids and keys a call's are: those of the wallet that signed
+// it, since a signature names no account and would hold in each that has the wallet.
+func (m *mint) caller() string { return m.session.Wallet }
+
+// recall finds what is remembered of a call: under its Idempotency-Key while that
+// is kept, or else under its request_id. It is nil where the call is new.
+func recall(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (*mintRow, error) {
 	if m.idempotencyKey != "" {
 		row, err := scanMint(tx.QueryRowContext(ctx, "SELECT "+mintColumns+" FROM mints WHERE caller = $1 AND idempotency_key = $2",
-			m.session.OmniAccount, m.idempotencyKey))
-		if row != nil || err != nil {
+			m.caller(), m.idempotencyKey))
+		if err != nil || row != nil && now.Before(row.keepUntil) {
 			return row, err
+		}
+		if row != nil {
+			if err := forgetKey(ctx, tx, row); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return scanMint(tx.QueryRowContext(ctx, "SELECT "+mintColumns+" FROM mints WHERE caller = $1 AND request_id = $2",
-		m.session.OmniAccount, m.request.RequestID))
+		m.caller(), m.request.RequestID))
+}
+
+// forgetKey frees the key of a call whose window has ended, before Settle comes to it.
+func forgetKey(ctx context.Context, tx *sql.Tx, row *mintRow) error {
+	_, err := tx.ExecContext(ctx, "UPDATE mints SET answer = NULL, idempotency_key = NULL WHERE caller = $1 AND request_id = $2", row.caller, row.requestID)
+	if err != nil {
+		return fmt.Errorf("forgetting an Idempotency-Key: %w", err)
+	}
+	return nil
 }
 
 type scanner interface{ Scan(...any) error }
@@ -86,7 +104,7 @@ func (b *Broker) remember(ctx context.Context, tx *sql.Tx, c *call, m *mint, sta
 		(caller, request_id, idempotency_key, body_hash, grant_id, record_id, state, answer, settle_by, keep_until, forget_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		row.caller, row.requestID, key, m.bodyHash[:], m.grant.ID, record, state, sealed,
-		c.now.Add(pendingTime).UnixMilli(), keepUntil.UnixMilli(), forgetAt.Add(time.Minute).UnixMilli())
+		m.settleBy.UnixMilli(), keepUntil.UnixMilli(), forgetAt.Add(time.Minute).UnixMilli())
 	if err != nil {
 		return fmt.Errorf("remembering a call: %w", err)
 	}
@@ -114,7 +132,7 @@ func (r *mintRow) place() string { return r.caller + "\x00" + r.requestID + "\x0
 
 // row is what there is to say of a call before it was remembered.
 func (m *mint) row(record string) *mintRow {
-	return &mintRow{caller: m.session.OmniAccount, requestID: m.request.RequestID, key: m.idempotencyKey, recordID: record}
+	return &mintRow{caller: m.caller(), requestID: m.request.RequestID, key: m.idempotencyKey, recordID: record}
 }
 
 // seal is nothing for a call that cannot be asked for again.
