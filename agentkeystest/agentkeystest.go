@@ -36,6 +36,7 @@ type Broker struct {
 	OIDCKey    *token.Key
 	Log        *Log
 	HTTP       *http.Client // to the broker, past its own client
+	busy       busy
 }
 
 // New starts a broker that ends with the test. Each change sees the broker's
@@ -102,12 +103,64 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 	k.Broker, err = broker.New(c)
 	check(t, err)
 	server.Config = broker.Server(k.Broker, c.Log)
+	server.Config.ConnState = k.busy.note
 	server.Start()
 	t.Cleanup(server.Close)
 	k.HTTP = server.Client()
 	k.Client, err = client.New(issuer, k.HTTP, client.WithClock(k.Clock.Now))
 	check(t, err)
 	return k
+}
+
+// Quiet returns once the broker has ended every request, those of clients who hung
+// up among them. No request may be sent meanwhile.
+func (k *Broker) Quiet(t testing.TB) {
+	t.Helper()
+	k.HTTP.CloseIdleConnections()
+	// Connections are accepted in order: once this one is, all before it are known.
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, k.Issuer+api.PathHealth, nil)
+	check(t, err)
+	req.Close = true
+	resp, err := k.HTTP.Do(req)
+	check(t, err)
+	check(t, resp.Body.Close())
+	k.busy.wait()
+}
+
+// busy knows the connections that a request is on, or that may yet bring one.
+type busy struct {
+	mu    sync.Mutex // guards what follows
+	conns map[net.Conn]bool
+	idle  chan struct{} // closed when there are none; nil while nobody waits
+}
+
+func (b *busy) note(c net.Conn, s http.ConnState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conns == nil {
+		b.conns = map[net.Conn]bool{}
+	}
+	if s == http.StateNew || s == http.StateActive {
+		b.conns[c] = true
+		return
+	}
+	delete(b.conns, c)
+	if len(b.conns) == 0 && b.idle != nil {
+		close(b.idle)
+		b.idle = nil
+	}
+}
+
+func (b *busy) wait() {
+	b.mu.Lock()
+	idle := make(chan struct{})
+	if len(b.conns) == 0 {
+		close(idle)
+	} else {
+		b.idle = idle
+	}
+	b.mu.Unlock()
+	<-idle
 }
 
 // SignIn signs a new wallet in.

@@ -28,7 +28,7 @@ type stage struct {
 func (w *world) stage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{world: w, owner: w.k.Party(t), daemon: w.k.Party(t)}
-	s.grant = w.k.Grant(t, s.owner, s.daemon, "reports")
+	s.grant = w.k.Grant(t, s.owner, s.daemon, "reports", w.lasting(time.Hour))
 	return s
 }
 
@@ -36,8 +36,13 @@ func (w *world) stage(t *testing.T) *stage {
 // made again.
 func (s *stage) call(key string) *agentkeystest.Call {
 	c := s.k.NewCall(s.daemon, "reports/2026")
-	c.IdempotencyKey = key
+	c.IdempotencyKey, c.IssuedAt = key, api.Timestamp{Time: s.now()}
 	return c
+}
+
+// lasting has a grant end so long after now.
+func (w *world) lasting(d time.Duration) func(*api.GrantCreateRequest) {
+	return func(r *api.GrantCreateRequest) { r.ExpiresAt = w.now().Add(d).Unix() }
 }
 
 func (s *stage) signed(t *testing.T, key string) *agentkeystest.Call {

@@ -67,7 +67,7 @@ func newWorld(t *testing.T, changes ...func(*broker.Config)) *world {
 
 // anchorPatience is how long the anchors of these tests have. Only those that are
 // made slow use it up.
-const anchorPatience = 2 * time.Second
+const anchorPatience = time.Second
 
 // watchSTS checks, at the moment that STS is asked, that the intent is durable
 // everywhere, before it lets STS or a fault answer.
