@@ -40,6 +40,7 @@ type process struct {
 	dir      string
 	socket   *os.File // listens; kept, so that every process has one address
 	setup    processSetup
+	as       func(*exec.Cmd) // nil for the user of this process
 	cmd      *exec.Cmd
 	stdin    io.WriteCloser
 	lines    *bufio.Reader
@@ -167,6 +168,9 @@ func (p *process) launch(t *testing.T, role string) string {
 	p.cmd.Env = append(os.Environ(), processVariable+"="+role, "AGENTKEYS_BROKER_TEST_SETUP="+string(setup))
 	p.cmd.ExtraFiles = []*os.File{p.socket}
 	p.cmd.Stderr = p.stderr
+	if p.as != nil {
+		p.as(p.cmd)
+	}
 	p.stdin, err = p.cmd.StdinPipe()
 	must(t, err)
 	stdout, err := p.cmd.StdoutPipe()
