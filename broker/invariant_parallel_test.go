@@ -89,13 +89,13 @@ func (cr *crowd) grantsOf(t *testing.T, d agentkeystest.Party) []api.Grant {
 
 // one makes a call: mostly a new one, else one that was made before, as it was or
 // with a change.
-func (cr *crowd) one(t *testing.T, grants [][]api.Grant) {
+func (cr *crowd) one(ctx context.Context, t *testing.T, grants [][]api.Grant) {
 	c := cr.choose(t, grants)
-	ctx, cancel := context.WithCancel(t.Context())
 	if cr.of(60) { // hangs up
-		ctx, cancel = context.WithTimeout(t.Context(), time.Duration(cr.n(20))*time.Millisecond)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(cr.n(20))*time.Millisecond)
+		defer cancel()
 	}
-	defer cancel()
 	r, err := cr.send(ctx, c)
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
@@ -251,7 +251,7 @@ func (cr *crowd) round(t *testing.T, grants [][]api.Grant) {
 	for range 64 {
 		callers.Go(func() {
 			for range 4 {
-				cr.one(t, grants)
+				cr.one(t.Context(), t, grants)
 			}
 		})
 	}
