@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -35,6 +36,7 @@ type Broker struct {
 	OIDCKey    *token.Key
 	Log        *Log
 	HTTP       *http.Client // to the broker, past its own client
+	busy       busy
 }
 
 // New starts a broker that ends with the test. Each change sees the broker's
@@ -51,16 +53,29 @@ func NewAt(t testing.TB, path string, changes ...func(*broker.Config)) *Broker {
 	db, err := store.Open(context.Background(), path)
 	check(t, err)
 	t.Cleanup(func() { _ = db.Close() }) // a test may have closed it to see what follows
-	return over(t, db, changes)
+	return Over(t, Parts{Store: db, OIDCKey: newKey(t, token.PurposeOIDC), SessionKey: newKey(t, token.PurposeSession)}, changes...)
 }
 
-func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker {
+// Parts are what a broker that is started again finds.
+type Parts struct {
+	Store      *store.Store
+	OIDCKey    *token.Key
+	SessionKey *token.Key
+	Listener   net.Listener // nil for one of its own
+}
+
+// Over is New over parts that there are already.
+func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 	t.Helper()
 	server := httptest.NewUnstartedServer(nil)
+	if p.Listener != nil {
+		check(t, server.Listener.Close())
+		server.Listener = p.Listener
+	}
 	issuer := "http://" + server.Listener.Addr().String()
-	k := &Broker{Issuer: issuer, Store: db, Clock: &Clock{now: time.Now().Truncate(time.Millisecond)}, Log: &Log{}}
+	k := &Broker{Issuer: issuer, Store: p.Store, Clock: &Clock{now: time.Now().Truncate(time.Millisecond)}, Log: &Log{}}
 
-	k.OIDCKey, k.SessionKey = newKey(t, token.PurposeOIDC), newKey(t, token.PurposeSession)
+	k.OIDCKey, k.SessionKey = p.OIDCKey, p.SessionKey
 	oidc, session := newRing(t, k.OIDCKey), newRing(t, k.SessionKey)
 	var err error
 	k.Sessions, err = token.NewSessions(issuer, session, 5*time.Hour)
@@ -79,7 +94,7 @@ func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker
 	c := broker.Config{
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: 90 * 24 * time.Hour, CallSkew: 2 * time.Minute,
 		Budgets: broker.Budgets{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
-		Issuer:  issuer, Store: db, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
+		Issuer:  issuer, Store: k.Store, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
 		JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
 	}
 	for _, change := range changes {
@@ -88,12 +103,64 @@ func over(t testing.TB, db *store.Store, changes []func(*broker.Config)) *Broker
 	k.Broker, err = broker.New(c)
 	check(t, err)
 	server.Config = broker.Server(k.Broker, c.Log)
+	server.Config.ConnState = k.busy.note
 	server.Start()
 	t.Cleanup(server.Close)
 	k.HTTP = server.Client()
 	k.Client, err = client.New(issuer, k.HTTP, client.WithClock(k.Clock.Now))
 	check(t, err)
 	return k
+}
+
+// Quiet returns once the broker has ended every request, those of clients who hung
+// up among them. No request may be sent meanwhile.
+func (k *Broker) Quiet(t testing.TB) {
+	t.Helper()
+	k.HTTP.CloseIdleConnections()
+	// Connections are accepted in order: once this one is, all before it are known.
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, k.Issuer+api.PathHealth, nil)
+	check(t, err)
+	req.Close = true
+	resp, err := k.HTTP.Do(req)
+	check(t, err)
+	check(t, resp.Body.Close())
+	k.busy.wait()
+}
+
+// busy knows the connections that a request is on, or that may yet bring one.
+type busy struct {
+	mu    sync.Mutex // guards what follows
+	conns map[net.Conn]bool
+	idle  chan struct{} // closed when there are none; nil while nobody waits
+}
+
+func (b *busy) note(c net.Conn, s http.ConnState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conns == nil {
+		b.conns = map[net.Conn]bool{}
+	}
+	if s == http.StateNew || s == http.StateActive {
+		b.conns[c] = true
+		return
+	}
+	delete(b.conns, c)
+	if len(b.conns) == 0 && b.idle != nil {
+		close(b.idle)
+		b.idle = nil
+	}
+}
+
+func (b *busy) wait() {
+	b.mu.Lock()
+	idle := make(chan struct{})
+	if len(b.conns) == 0 {
+		close(idle)
+	} else {
+		b.idle = idle
+	}
+	b.mu.Unlock()
+	<-idle
 }
 
 // SignIn signs a new wallet in.

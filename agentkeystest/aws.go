@@ -3,10 +3,12 @@ package agentkeystest
 import (
 	"bytes"
 	"context"
+	"encoding/xml"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -43,29 +45,56 @@ type AWS struct {
 
 	mu     sync.Mutex // guards what follows
 	asked  []url.Values
-	given  []string // access key ids of the credentials that STS gave
+	issued []Issued
 	filter func(w http.ResponseWriter, r *http.Request, next http.Handler)
+}
+
+// Issued are credentials that STS gave, whether or not anybody saw them.
+type Issued struct {
+	AccessKeyID     string `xml:"AssumeRoleWithWebIdentityResult>Credentials>AccessKeyId"`
+	SecretAccessKey string `xml:"AssumeRoleWithWebIdentityResult>Credentials>SecretAccessKey"`
+	SessionToken    string `xml:"AssumeRoleWithWebIdentityResult>Credentials>SessionToken"`
+	WebIdentity     string `xml:"-"` // the token that they were given for
 }
 
 // NewWithAWS starts a broker that mints AWS credentials from a local AWS of its own.
 func NewWithAWS(t testing.TB, changes ...func(*broker.Config)) (*Broker, *AWS) {
 	t.Helper()
+	return NewAtWithAWS(t, filepath.Join(t.TempDir(), "agentkeys.db"), changes...)
+}
+
+// NewAtWithAWS is NewWithAWS with a new database at path.
+func NewAtWithAWS(t testing.TB, path string, changes ...func(*broker.Config)) (*Broker, *AWS) {
+	t.Helper()
+	a := newAWS(t)
+	k := NewAt(t, path, append([]func(*broker.Config){ConnectAWS(t, a.URL)}, changes...)...)
+	a.setUp(t, k.Issuer, k.Clock.Now)
+	return k, a
+}
+
+// NewAWS starts a local AWS for the broker of an issuer, which need not serve yet.
+func NewAWS(t testing.TB, issuer string, now func() time.Time) *AWS {
+	t.Helper()
+	a := newAWS(t)
+	a.setUp(t, issuer, now)
+	return a
+}
+
+func newAWS(t testing.TB) *AWS {
 	a := &AWS{}
 	server := httptest.NewServer(http.HandlerFunc(a.serve))
 	t.Cleanup(server.Close)
 	a.URL = server.URL
-	k := New(t, append([]func(*broker.Config){a.connect(t)}, changes...)...)
-	a.setUp(t, k)
-	return k, a
+	return a
 }
 
-// connect has the broker ask this AWS.
-func (a *AWS) connect(t testing.TB) func(*broker.Config) {
+// ConnectAWS has a broker ask the local AWS at a URL.
+func ConnectAWS(t testing.TB, endpoint string) func(*broker.Config) {
 	return func(c *broker.Config) {
 		identities, err := token.NewWebIdentities(token.WebIdentityConfig{
 			Issuer: c.Issuer, Audience: "sts.amazonaws.com", Keys: c.OIDCKeys, TTL: 5 * time.Minute, TagKey: token.TagKey})
 		check(t, err)
-		sts, err := broker.NewSTS(broker.STSConfig{Region: Region, Endpoint: a.URL})
+		sts, err := broker.NewSTS(broker.STSConfig{Region: Region, Endpoint: endpoint})
 		check(t, err)
 		c.AWS = &broker.AWS{
 			RoleARN: RoleARN, Target: grant.Target{Partition: "aws", Bucket: Bucket, Prefix: Prefix}, Session: 15 * time.Minute,
@@ -75,9 +104,9 @@ func (a *AWS) connect(t testing.TB) func(*broker.Config) {
 	}
 }
 
-func (a *AWS) setUp(t testing.TB, k *Broker) {
+func (a *AWS) setUp(t testing.TB, issuer string, now func() time.Time) {
 	t.Helper()
-	c := localaws.Config{Dir: t.TempDir(), Account: Account, Region: Region, Now: k.Clock.Now}
+	c := localaws.Config{Dir: t.TempDir(), Account: Account, Region: Region, Now: now}
 	check(t, localaws.Create(c))
 	local, err := localaws.Open(c)
 	check(t, err)
@@ -85,7 +114,7 @@ func (a *AWS) setUp(t testing.TB, k *Broker) {
 	a.mu.Lock()
 	a.Local = local
 	a.mu.Unlock()
-	a.Config = federation.Config{Issuer: k.Issuer, Account: Account, Region: Region, Role: federation.DefaultRole, Bucket: Bucket,
+	a.Config = federation.Config{Issuer: issuer, Account: Account, Region: Region, Role: federation.DefaultRole, Bucket: Bucket,
 		Prefix: Prefix, TagKey: token.TagKey, Audience: "sts.amazonaws.com"}
 	documents, err := federation.Render(a.Config, federation.Hardened)
 	check(t, err)
@@ -124,7 +153,18 @@ func (a *AWS) Asked() []url.Values {
 func (a *AWS) Given() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.given[:len(a.given):len(a.given)]
+	var ids []string
+	for _, i := range a.issued {
+		ids = append(ids, i.AccessKeyID)
+	}
+	return ids
+}
+
+// Issued returns all credentials that STS has given.
+func (a *AWS) Issued() []Issued {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.issued[:len(a.issued):len(a.issued)]
 }
 
 func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
@@ -139,7 +179,7 @@ func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	a.asked = append(a.asked, form)
 	a.mu.Unlock()
-	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.count(w, r, local) })
+	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.count(w, r, local, form.Get("WebIdentityToken")) })
 	if filter != nil {
 		filter(w, r, next)
 		return
@@ -149,13 +189,16 @@ func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
 
 // count passes a call on to the local AWS and notes what it gave, before anybody
 // sees it.
-func (a *AWS) count(w http.ResponseWriter, r *http.Request, local http.Handler) {
+func (a *AWS) count(w http.ResponseWriter, r *http.Request, local http.Handler, webIdentity string) {
 	answer := httptest.NewRecorder()
 	local.ServeHTTP(answer, r)
-	if _, rest, found := strings.Cut(answer.Body.String(), "<AccessKeyId>"); found && answer.Code == http.StatusOK {
-		id, _, _ := strings.Cut(rest, "<")
+	if answer.Code == http.StatusOK {
+		issued := Issued{WebIdentity: webIdentity}
+		if err := xml.Unmarshal(answer.Body.Bytes(), &issued); err != nil {
+			panic("the local AWS answered with what is no XML: " + err.Error())
+		}
 		a.mu.Lock()
-		a.given = append(a.given, id)
+		a.issued = append(a.issued, issued)
 		a.mu.Unlock()
 	}
 	for name, values := range answer.Header() {

@@ -65,7 +65,7 @@ func (b *Broker) anchor(ctx context.Context, records ...audit.Record) error {
 	if len(b.Anchors) == 0 || len(records) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), anchorTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.anchorFor)
 	defer cancel()
 	results := make(chan error, len(b.Anchors))
 	for _, a := range b.Anchors {
@@ -77,7 +77,7 @@ func (b *Broker) anchor(ctx context.Context, records ...audit.Record) error {
 		case err := <-results:
 			errs = append(errs, err)
 		case <-ctx.Done():
-			return errors.Join(append(errs, fmt.Errorf("recording at the anchors: no answer within %v", anchorTimeout))...)
+			return errors.Join(append(errs, fmt.Errorf("recording at the anchors: no answer within %v", b.anchorFor))...)
 		}
 	}
 	return errors.Join(errs...)

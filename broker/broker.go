@@ -8,6 +8,8 @@
 package broker
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,6 +65,9 @@ type Broker struct {
 	discovery document
 	jwks      document
 	handler   http.Handler
+
+	transact  func(context.Context, func(*sql.Tx) error) error // Store.Update, but in tests of what follows its faults
+	anchorFor time.Duration                                    // anchorTimeout, but in tests
 }
 
 // New makes a broker that is ready to serve.
@@ -70,7 +75,7 @@ func New(c Config) (*Broker, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now()}
+	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now(), transact: c.Store.Update, anchorFor: anchorTimeout}
 	b.budgets = newBudgets(c.Budgets)
 	b.discovery = discoveryDocument(c.Issuer, c.TagKey)
 	b.jwks = document{body: c.OIDCKeys.JWKS(), etag: etag(c.OIDCKeys.JWKS())}

@@ -12,7 +12,11 @@ import (
 
 // concludeSuccess makes it durable at every anchor that credentials were given, the
 // database last: only what is confirmed there was released, or may be to a retry.
+// From the deadline of the intent on nothing of it is.
 func (b *Broker) concludeSuccess(c *call, m *mint, given Credentials) (*kept, error) {
+	if !b.Now().Before(m.settleBy) {
+		return nil, b.concludeUnreleased(c, m, given, errTooLate(), nil)
+	}
 	record := m.outcome(audit.Confirmed, "")
 	record.CredentialID = given.AccessKeyID
 	err := record.Name()
@@ -33,23 +37,32 @@ func (b *Broker) concludeSuccess(c *call, m *mint, given Credentials) (*kept, er
 		err = errTooLate()
 	}
 	if err != nil {
-		b.metrics.mintAWS(audit.Quarantined, string(api.CodeAuditUnavailable))
+		c.note("unreleased", given.AccessKeyID)
+		b.metrics.mintAWS(audit.Quarantined, string(asAPI(err).Code))
 		return nil, err
 	}
 	b.metrics.mintAWS(audit.Confirmed, "")
 	return answer, nil
 }
 
-// concludeUnrecorded is the outcome of credentials that an anchor did not take:
-// they exist and are not released.
+// concludeUnrecorded is the outcome of credentials that an anchor did not take.
 func (b *Broker) concludeUnrecorded(c *call, m *mint, given Credentials, cause error) error {
 	b.recording.failed(c.now, cause)
-	refusal := api.Errorf(api.CodeAuditUnavailable, "an anchor did not take the record")
+	return b.concludeUnreleased(c, m, given, api.Errorf(api.CodeAuditUnavailable, "an anchor did not take the record"), cause)
+}
+
+// concludeUnreleased is the outcome of credentials that exist and are released to
+// nobody. The log names them: an intent that was settled meanwhile does not.
+func (b *Broker) concludeUnreleased(c *call, m *mint, given Credentials, refusal *api.Error, cause error) error {
+	c.note("unreleased", given.AccessKeyID)
 	record := m.outcome(audit.Quarantined, string(refusal.Code))
 	record.CredentialID = given.AccessKeyID
-	err := b.conclude(c, m, record, refusal)
+	err := b.conclude(c, m, record, errInterrupted())
 	b.metrics.mintAWS(audit.Quarantined, string(refusal.Code))
-	return fmt.Errorf("%w: %w", refusal, errors.Join(cause, err))
+	if cause = errors.Join(cause, err); cause != nil {
+		return fmt.Errorf("%w: %w", refusal, cause)
+	}
+	return refusal
 }
 
 // concludeFailure is the outcome of a call that STS did not give credentials for, or
@@ -81,9 +94,15 @@ func (b *Broker) conclude(c *call, m *mint, record *audit.Record, refusal *api.E
 	})
 }
 
+// errInterrupted is what a retry of a call hears that was cut off. To send it once
+// more is of no use, since its request_id is decided.
+func errInterrupted() *api.Error {
+	return api.Errorf(api.CodeMintInterrupted, "the first request was cut off")
+}
+
 // errTooLate is the answer where a mint took so long that it was settled meanwhile,
 // as one of which nothing is released.
-func errTooLate() error {
+func errTooLate() *api.Error {
 	return api.Errorf(api.CodeMintInterrupted, "the outcome came after %v, when nothing of it may be released", pendingTime)
 }
 
@@ -93,8 +112,7 @@ func (b *Broker) abandon(c *call, m *mint) {
 	if m.intent.ID == "" || m.intent.Outcome != audit.Pending {
 		return
 	}
-	refusal := api.Errorf(api.CodeAuditUnavailable, "the record of intent could not be kept")
-	if err := b.conclude(c, m, m.outcome(audit.Failed, string(refusal.Code)), refusal); err != nil {
+	if err := b.conclude(c, m, m.outcome(audit.Failed, string(api.CodeAuditUnavailable)), errInterrupted()); err != nil {
 		b.Log.WarnContext(c.ctx, "an intent is left to its deadline", "request_id", c.requestID, "record", m.intent.ID, "error", err)
 	}
 }

@@ -25,19 +25,20 @@ const actionMintAWS = "mint.aws_credentials"
 type mint struct {
 	idempotencyKey string // "" without one
 	request        api.MintAWSRequest
-	bodyHash       [sha256.Size]byte // of what the caller signed
+	bodyHash       [sha256.Size]byte // of what the caller signed, in which account
 	path           grant.Path
 	session        token.Session
 	intent         *audit.Record // who asks for what; durable and pending once it was decided
 	grant          grant.Grant   // whose ID is "" where none is required and none was found
 	policy         string        // the session policy, of the grant and the path that is asked for
 	until          time.Time     // when the grant ends
+	settleBy       time.Time     // when the intent is settled, if it has no outcome by then
 }
 
 // serveMintAWS mints AWS credentials for the bearer of a session who signed the
 // call and holds a grant for what it asks.
 func (b *Broker) serveMintAWS(c *call) error {
-	m := &mint{intent: c.record(actionMintAWS)}
+	m := &mint{intent: c.record(actionMintAWS), settleBy: c.now.Add(pendingTime)}
 	defer func() {
 		if p := recover(); p != nil { // the record of intent, if any, is settled by its deadline
 			b.metrics.mintAWS(audit.Refused, string(api.CodeInternal))
@@ -124,7 +125,7 @@ func (b *Broker) verifyCall(c *call, m *mint) (err error) {
 	if address != m.session.Wallet {
 		return api.Errorf(api.CodeWalletMismatch, "the call was signed by %s, the session is of %s", address, orNone(m.session.Wallet))
 	}
-	m.bodyHash = sha256.Sum256([]byte(text))
+	m.bodyHash = sha256.Sum256([]byte(m.session.OmniAccount + "\n" + text))
 	return nil
 }
 

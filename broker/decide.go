@@ -38,29 +38,15 @@ func (b *Broker) decide(c *call, m *mint) (*kept, error) {
 }
 
 func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (earlier *kept, refusal, err error) {
-	if stale := b.checkFresh(m, c.now); stale != nil {
-		row, err := recall(ctx, tx, m) // a retry may be older than a new call
-		if err != nil {
-			return nil, nil, err
-		}
-		if row == nil {
-			return nil, stale, c.append(ctx, tx, m.refused(stale.Code))
-		}
-		return b.repeat(ctx, tx, c, m, row)
-	}
-	if err := m.intent.Name(); err != nil {
+	stale := b.checkFresh(m, c.now)
+	row, err := known(ctx, tx, c, m, stale == nil)
+	switch {
+	case err != nil:
 		return nil, nil, err
-	}
-	isNew, err := remember(ctx, tx, m, c.now)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !isNew {
-		row, err := recall(ctx, tx, m)
-		if err != nil {
-			return nil, nil, err
-		}
+	case row != nil: // a retry, which may be older than a new call
 		return b.repeat(ctx, tx, c, m, row)
+	case stale != nil:
+		return nil, stale, c.append(ctx, tx, m.refused(stale.Code))
 	}
 	refusal, err = b.authorize(ctx, tx, c, m)
 	if err != nil {
@@ -153,11 +139,13 @@ func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error 
 // keepRefusal records a refusal and keeps it as the answer of the call: a request_id
 // is decided once, also when it is refused.
 func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, refusal *api.Error) error {
-	if err := c.append(ctx, tx, m.refused(refusal.Code)); err != nil {
+	record := m.refused(refusal.Code)
+	record.ID = m.intent.ID // under which the call is remembered
+	if err := c.append(ctx, tx, record); err != nil {
 		return err
 	}
 	if refusal.Code == api.CodeBudgetSpent {
-		return forgetNow(ctx, tx, m)
+		return forgetRow(ctx, tx, m.row()) // it may be sent again as it is
 	}
 	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, &kept{Code: refusal.Code, Detail: refusal.Detail})
 	return err
@@ -169,7 +157,7 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 		return nil, api.Errorf(code, "%s", detail), c.append(ctx, tx, m.refused(code))
 	}
 	switch {
-	case m.idempotencyKey == "" || row.key != m.idempotencyKey || !c.now.Before(row.forgetAt):
+	case m.idempotencyKey == "" || row.key != m.idempotencyKey:
 		return refuse(api.CodeCallReplayed, "this request_id was decided before")
 	case row.bodyHash != m.bodyHash:
 		return refuse(api.CodeIdempotencyKeyReused, "this Idempotency-Key came with another body")
@@ -194,6 +182,9 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 // replay gives credentials again that an earlier call got, unless their grant has
 // ended since.
 func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answer *kept) (*kept, error, error) {
+	if answer.GrantID == "" && !b.GrantOptional { // it was, when the first request came
+		return nil, api.Errorf(api.CodeGrantRequired, "the first request had no grant"), c.append(ctx, tx, m.refused(api.CodeGrantRequired))
+	}
 	if answer.GrantID != "" {
 		g, err := grant.ByID(ctx, tx, answer.GrantID)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"agentkeys/api"
+	"agentkeys/audit"
 )
 
 // keepAnswers is how long a call is remembered, and its answer kept for a retry with
@@ -41,13 +42,38 @@ type kept struct {
 
 const mintColumns = `caller, request_id, COALESCE(idempotency_key, ''), body_hash, record_id, state, answer, settle_by, forget_at`
 
-// recall finds what is remembered of a call: under its Idempotency-Key, or else
-// under its request_id. It is nil where the call is new.
+// caller is whose request_ids and keys a call's are: those of the wallet that signed
+// it, since a signature names no account and would hold in each that has the wallet.
+func (m *mint) caller() string { return m.session.Wallet }
+
+// known finds what is remembered of a call, nil where it is new; then it is
+// remembered from now on, if it is to be.
+func known(ctx context.Context, tx *sql.Tx, c *call, m *mint, keep bool) (*mintRow, error) {
+	if err := m.intent.Name(); err != nil {
+		return nil, err
+	}
+	for {
+		if keep { // one insert, and no look before it: nearly every call is new
+			if isNew, err := remember(ctx, tx, m, c.now); err != nil || isNew {
+				return nil, err
+			}
+		}
+		row, err := recall(ctx, tx, m)
+		if err != nil || row == nil || c.now.Before(row.forgetAt) || row.state == audit.Pending {
+			return row, err
+		}
+		if err := forgetRow(ctx, tx, row); err != nil { // before Settle comes to it
+			return nil, err
+		}
+	}
+}
+
+// recall finds a call under its Idempotency-Key, or else under its request_id.
 func recall(ctx context.Context, tx *sql.Tx, m *mint) (*mintRow, error) {
 	return scanMint(tx.QueryRowContext(ctx, `SELECT `+mintColumns+` FROM (
 		SELECT 1 AS place, * FROM mints WHERE caller = $1 AND idempotency_key = $2
 		UNION ALL SELECT 2 AS place, * FROM mints WHERE caller = $1 AND request_id = $3) AS known ORDER BY place LIMIT 1`,
-		m.session.OmniAccount, sql.NullString{String: m.idempotencyKey, Valid: m.idempotencyKey != ""}, m.request.RequestID))
+		m.caller(), sql.NullString{String: m.idempotencyKey, Valid: m.idempotencyKey != ""}, m.request.RequestID))
 }
 
 type scanner interface{ Scan(...any) error }
@@ -75,8 +101,8 @@ func remember(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (bool, er
 	result, err := tx.ExecContext(ctx, `INSERT INTO mints
 		(caller, request_id, idempotency_key, body_hash, record_id, state, answer, settle_by, forget_at)
 		VALUES ($1, $2, $3, $4, $5, 'pending', NULL, $6, $7) ON CONFLICT DO NOTHING`,
-		m.session.OmniAccount, m.request.RequestID, key, m.bodyHash[:], m.intent.ID,
-		now.Add(pendingTime).UnixMilli(), now.Add(keepAnswers).UnixMilli())
+		m.caller(), m.request.RequestID, key, m.bodyHash[:], m.intent.ID,
+		m.settleBy.UnixMilli(), now.Add(keepAnswers).UnixMilli())
 	if err != nil {
 		return false, fmt.Errorf("remembering a call: %w", err)
 	}
@@ -84,10 +110,9 @@ func remember(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (bool, er
 	return n == 1, err
 }
 
-// forgetNow takes back what remember did, for a call that may be made again as it
-// is.
-func forgetNow(ctx context.Context, tx *sql.Tx, m *mint) error {
-	_, err := tx.ExecContext(ctx, "DELETE FROM mints WHERE caller = $1 AND request_id = $2", m.session.OmniAccount, m.request.RequestID)
+// forgetRow takes back what remember did.
+func forgetRow(ctx context.Context, tx *sql.Tx, row *mintRow) error {
+	_, err := tx.ExecContext(ctx, "DELETE FROM mints WHERE caller = $1 AND request_id = $2", row.caller, row.requestID)
 	if err != nil {
 		return fmt.Errorf("forgetting a call: %w", err)
 	}
@@ -115,7 +140,7 @@ func (r *mintRow) place() string { return r.caller + "\x00" + r.requestID + "\x0
 
 // row is what is known of a call that was remembered.
 func (m *mint) row() *mintRow {
-	return &mintRow{caller: m.session.OmniAccount, requestID: m.request.RequestID, key: m.idempotencyKey, recordID: m.intent.ID}
+	return &mintRow{caller: m.caller(), requestID: m.request.RequestID, key: m.idempotencyKey, recordID: m.intent.ID}
 }
 
 // seal is nothing for a call that cannot be asked for again.

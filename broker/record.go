@@ -41,7 +41,7 @@ func (b *Broker) update(c *call, code api.Code, fn func(context.Context, *sql.Tx
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), writeTimeout)
 	defer cancel()
 	c.appended = nil
-	if err := b.Store.Update(ctx, func(tx *sql.Tx) error { return fn(ctx, tx) }); err != nil {
+	if err := b.transact(ctx, func(tx *sql.Tx) error { return fn(ctx, tx) }); err != nil {
 		return b.storeFailed(c, code, err)
 	}
 	if err := b.anchor(c.ctx, c.appended...); err != nil {

@@ -111,7 +111,8 @@ func (b *Broker) settleRow(ctx context.Context, tx *sql.Tx, c *call, row *mintRo
 	record := intent
 	record.ID, record.Time, record.RequestID = "", c.now, c.requestID
 	record.Outcome, record.Reason, record.Settles = audit.Quarantined, string(api.CodeMintInterrupted), intent.ID
-	answer := &kept{Code: api.CodeMintInterrupted, Detail: "the first request was cut off"}
+	interrupted := errInterrupted()
+	answer := &kept{Code: interrupted.Code, Detail: interrupted.Detail}
 	if ours, err := b.concludeRow(ctx, tx, row, audit.Quarantined, answer); err != nil || !ours {
 		return err
 	}
