@@ -31,6 +31,8 @@ func awsPart(c config.Config, identities *token.WebIdentities, log *slog.Logger)
 	return &broker.AWS{
 		RoleARN: f.RoleARN(), Target: grant.Target{Partition: f.Partition(), Bucket: f.Bucket, Prefix: f.Prefix}, Session: c.AWSSessionTTL,
 		Token: identities.MintFor, AssumeRole: sts.AssumeRole,
-		Explain: func(ask broker.AssumeRole, e *broker.STSError, now time.Time) string { return explainRefusal(f, ask, e, now) },
+		Explain: func(ask broker.AssumeRole, e *broker.STSError, now time.Time) string {
+			return explainRefusal(f, ask, e, now)
+		},
 	}, nil
 }
