@@ -53,6 +53,15 @@ CREATE UNIQUE INDEX mints_key ON mints (caller, idempotency_key) WHERE idempoten
 CREATE INDEX mints_pending ON mints (settle_by) WHERE state = 'pending';
 CREATE INDEX mints_forget_at ON mints (forget_at);
 
+-- What readiness writes after a failure, to see whether more than a short record
+-- finds room: a mint takes some ten pages.
+CREATE TABLE probe (
+    id   INTEGER PRIMARY KEY CHECK (id = 1),
+    data BLOB    NOT NULL
+) STRICT;
+
+INSERT INTO probe (id, data) VALUES (1, x'');
+
 -- What a mint of AWS credentials is about. settles is the ID of the record of
 -- intent whose outcome a record is.
 ALTER TABLE audit_records ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
