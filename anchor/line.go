@@ -44,6 +44,14 @@ type members struct {
 	TokenID       string    `json:"token_id,omitempty"`
 	Source        string    `json:"source,omitempty"`
 	RequestID     string    `json:"request_id,omitempty"`
+
+	Tenant       string `json:"tenant,omitempty"`
+	Agent        string `json:"agent,omitempty"`
+	Service      string `json:"service,omitempty"`
+	ScopePath    string `json:"scope_path,omitempty"`
+	GrantID      string `json:"grant_id,omitempty"`
+	CredentialID string `json:"credential_id,omitempty"`
+	Settles      string `json:"settles,omitempty"`
 }
 
 // encode gives the line of a record. It refuses what would not read back as the

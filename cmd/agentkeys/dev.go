@@ -128,12 +128,9 @@ func (p *program) serveDev(ctx context.Context, dir string, state devState, made
 	if err != nil {
 		return err
 	}
-	b, err := broker.New(parts)
+	b, err := takeOver(ctx, parts)
 	if err != nil {
 		return err
-	}
-	if err := b.SettleAll(ctx); err != nil {
-		return fmt.Errorf("settling what an earlier start left undecided: %w", err)
 	}
 	defer background(ctx, b.Run)()
 	a, err := openAWS(awsListener.Addr(), awsConfig(dir, log))

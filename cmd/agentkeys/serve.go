@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentkeys/anchor"
 	"agentkeys/audit"
 	"agentkeys/auth"
 	"agentkeys/broker"
@@ -76,12 +77,17 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	if err != nil {
 		return err
 	}
-	b, err := broker.New(parts)
+	if c.AnchorFile != "" {
+		file, err := openAnchor(c.AnchorFile)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		parts.Anchors = append(parts.Anchors, broker.Anchor{Name: file.Name(), Put: file.Put})
+	}
+	b, err := takeOver(ctx, parts)
 	if err != nil {
 		return err
-	}
-	if err := b.SettleAll(ctx); err != nil {
-		return fmt.Errorf("settling what an earlier process left undecided: %w", err)
 	}
 	defer background(ctx, b.Run)()
 	public, err := listen(c.Bind)
@@ -102,6 +108,30 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	err = serveAll(ctx, servers, c.ShutdownGrace)
 	log.Info("stopped")
 	return err
+}
+
+// takeOver makes the broker and settles what an earlier process left undecided, before
+// anybody can ask for it.
+func takeOver(ctx context.Context, parts broker.Config) (*broker.Broker, error) {
+	b, err := broker.New(parts)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.SettleAll(ctx); err != nil {
+		return nil, fmt.Errorf("settling what an earlier start left undecided: %w", err)
+	}
+	return b, nil
+}
+
+func openAnchor(path string) (*anchor.File, error) {
+	file, err := anchor.OpenFile(path)
+	switch {
+	case errors.Is(err, anchor.ErrInUse):
+		return nil, hint{err, "stop the other broker first; one anchor file has one"}
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, hint{err, "if there was one, find out where it went before you make another: it held the records"}
+	}
+	return file, err
 }
 
 // databaseHint adds what to do, where the error does not say it itself. It never
