@@ -48,7 +48,9 @@ func (b *Broker) update(c *call, code api.Code, fn func(context.Context, *sql.Tx
 		b.recording.failed(c.now, err)
 		return fmt.Errorf("%w: %w", api.Errorf(api.CodeAuditUnavailable, "an anchor did not take the record"), err)
 	}
-	b.recording.worked(c.now)
+	if len(c.appended) > 0 { // a transaction that wrote nothing shows nothing
+		b.recording.worked(c.now)
+	}
 	return nil
 }
 
