@@ -90,7 +90,7 @@ func (p *program) createGrant(ctx context.Context, o grantOptions) error {
 		return writeJSON(p.stdout, g)
 	}
 	fmt.Fprintln(p.stdout, g.GrantID)
-	fmt.Fprintf(p.stderr, "granted: %s may %s under %s of %s\n         until %s, %s\n", g.DaemonAddress, strings.Join(g.Actions, ", "),
+	fmt.Fprintf(p.stderr, "granted: %s may %s\n         under %s of %s,\n         until %s, %s\n", g.DaemonAddress, strings.Join(g.Actions, ", "),
 		shownPath(g.ScopePath), g.Wallet, moment(g.ExpiresAt), times(g.MaxUses))
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 // writeGrants prints a line for each grant.
 func writeGrants(w io.Writer, grants []api.Grant, now time.Time) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "GRANT\tYOU\tTHE OTHER\tSTATUS\tMAY\tUSED\tENDS\tPATH")
+	fmt.Fprintln(tw, "GRANT\tYOU ARE\tOTHER SIDE\tSTATUS\tMAY\tUSED\tENDS\tPATH")
 	for _, g := range grants {
 		other := g.DaemonAddress
 		if g.Role == api.GrantRoleDaemon {
@@ -83,21 +83,21 @@ func shortened(address string) string {
 	return address[:6] + "…" + address[len(address)-4:]
 }
 
-// distance says in one unit, rounded down, how far from now something is.
+// distance says in one unit, rounded, how far from now something is.
 func distance(d time.Duration) string {
-	amount := func(d time.Duration) string {
-		switch {
-		case d >= 48*time.Hour:
-			return fmt.Sprintf("%dd", d/(24*time.Hour))
-		case d >= 2*time.Hour:
-			return fmt.Sprintf("%dh", d/time.Hour)
-		case d >= 2*time.Minute:
-			return fmt.Sprintf("%dm", d/time.Minute)
-		}
-		return fmt.Sprintf("%ds", d/time.Second)
+	amount := d.Abs().Round(time.Second)
+	unit, name := time.Second, "s"
+	switch {
+	case amount >= 48*time.Hour:
+		unit, name = 24*time.Hour, "d"
+	case amount >= 2*time.Hour:
+		unit, name = time.Hour, "h"
+	case amount >= 2*time.Minute:
+		unit, name = time.Minute, "m"
 	}
+	text := fmt.Sprintf("%d%s", amount.Round(unit)/unit, name)
 	if d < 0 {
-		return amount(-d) + " ago"
+		return text + " ago"
 	}
-	return "in " + amount(d)
+	return "in " + text
 }

@@ -80,6 +80,10 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	if err != nil {
 		return err
 	}
+	if err := b.SettleAll(ctx); err != nil {
+		return fmt.Errorf("settling what an earlier process left undecided: %w", err)
+	}
+	defer background(ctx, b.Run)()
 	public, err := listen(c.Bind)
 	if err != nil {
 		return err
@@ -149,6 +153,21 @@ func loadPurpose(purpose token.Purpose, signing string, extra []string) ([]*toke
 	return keys, nil
 }
 
+// background runs a function until its context ends, or the function that is
+// returned is called, which waits for its end.
+func background(ctx context.Context, run func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
 // assemble builds the parts of a broker from its configuration. It gives the
 // maker of web identity tokens too, since the demo needs tokens that no broker
 // mints.
@@ -192,8 +211,16 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 	if err != nil {
 		return fail(err)
 	}
+	aws, err := awsPart(c, identities, log)
+	if err != nil {
+		return fail(err)
+	}
+	if !c.RequireGrant {
+		log.Warn("a wallet may mint AWS credentials for its own prefix without a grant, since BROKER_REQUIRE_EXPLICIT_GRANT is false")
+	}
 	return broker.Config{
-		Sealer: sealer, GrantProofs: proofs,
+		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: c.GrantMax, GrantOptional: !c.RequireGrant, CallSkew: c.CallSkew,
+		Budgets: broker.Budgets(c.Mints), AWS: aws,
 		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint, TagKey: c.OIDCTagKey,
 		JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
 	}, identities, nil
