@@ -477,8 +477,10 @@ func playKeptRefusal(t *testing.T, s *stage) {
 func playRecordBefore(t *testing.T, s *stage) {
 	asked := len(s.aws.Asked())
 	c := s.signed(t, rand.Text())
-	s.faults.set(refused)
+	s.faults.setRest(refused, refused, works) // that there was nothing to undo is no sign that it works
 	s.want(t, c, 503, api.CodeAuditUnavailable)
+	s.wantReady(t, api.StatusUnready)
+	s.faults.set()
 	if n := s.intents(t); n != 0 {
 		t.Errorf("%d intents of a transaction that failed", n)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"agentkeys/broker"
 )
@@ -386,4 +387,78 @@ func TestSTSEchoes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// roundTrip answers in place of a network.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// An answer that breaks off anywhere, with no length to tell it by, is none.
+func TestSTSEveryTruncation(t *testing.T) {
+	whole := strings.TrimSpace(goodMembers().xml())
+	for n := range len(whole) + 1 {
+		s, err := broker.NewSTS(broker.STSConfig{Region: "us-east-1", HTTPClient: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(whole[:n])), ContentLength: -1, Request: r}, nil
+		})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := s.AssumeRole(t.Context(), goodCall())
+		if n == len(whole) {
+			if err != nil {
+				t.Errorf("the whole answer: %v", err)
+			}
+			continue
+		}
+		if e := failure(t, c, err); !e.Unknown {
+			t.Errorf("%d of %d bytes: want unknown, got %v", n, len(whole), err)
+		}
+	}
+}
+
+// FuzzSTSAnswer holds that any answer at all is whole credentials, a refusal with a
+// code, or unknown, and that no text shows the token.
+func FuzzSTSAnswer(f *testing.F) {
+	whole := goodMembers().with("Expiration", "2999-01-01T00:00:00Z").xml()
+	for _, body := range []string{whole, whole[:500], errorXML("AccessDenied", "no"), errorXML("Throttling", stsJWT), errorXML(stsJWT, ""), "<Error/>", "", stsJWT,
+		strings.Replace(whole, "</Credentials>", "</Credentials><Credentials></Credentials>", 1), strings.Replace(whole, stsSecret, "<x>"+stsSecret+"</x>", 1)} {
+		f.Add(200, body, stsRequestID, "7")
+		f.Add(503, body, stsJWT[:40], "-1")
+	}
+	f.Fuzz(func(t *testing.T, status int, body, requestID, hint string) {
+		if status < 200 || status > 599 {
+			return
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		s, err := broker.NewSTS(broker.STSConfig{Region: "us-east-1", HTTPClient: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			cancel() // so that it is not asked again
+			h := http.Header{"X-Amzn-Requestid": {requestID}, "X-Amz-Retry-After": {hint}}
+			return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body)), ContentLength: -1, Request: r}, nil
+		})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := s.AssumeRole(ctx, goodCall())
+		if err == nil {
+			if status >= 300 || c.AccessKeyID == "" || c.SecretAccessKey.Reveal() == "" || c.SessionToken.Reveal() == "" || !c.ExpiresAt.After(time.Now()) {
+				t.Errorf("%d: want whole credentials, got %+v", status, c)
+			}
+			return
+		}
+		var e *broker.STSError
+		if !errors.As(err, &e) || e.Unknown == (e.Code != "") || c != (broker.Credentials{}) {
+			t.Errorf("%d: want a code or unknown, got %+v", status, err)
+		}
+		for _, part := range strings.Split(stsJWT, ".") {
+			for i := 0; i+8 <= len(part); i++ {
+				if strings.Contains(err.Error(), part[i:i+8]) {
+					t.Fatalf("%q of the token is in %q", part[i:i+8], err)
+				}
+			}
+		}
+		if strings.ContainsFunc(err.Error(), func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("want a printable line, got %q", err)
+		}
+	})
 }

@@ -181,6 +181,10 @@ func TestRevocationsThatAreBroken(t *testing.T) {
 // What cannot be observed is no proof, and no hole either; but where new sessions are
 // shut out, or others', that was seen.
 func TestRevocationsThatAreNotProven(t *testing.T) {
+	shut := func(a *account) { // by somebody else, for good
+		a.putInline(t, "shut", marshal(t, document(policy.Statement{Effect: policy.Deny, Action: []string{"*"}, Resource: []string{"*"},
+			Condition: []policy.Condition{{Operator: "StringEquals", Key: "aws:PrincipalTag/" + DefaultTagKey, Values: []string{walletA}}}})))
+	}
 	for _, c := range []struct {
 		name    string
 		prepare func(*account, *RevocationProof)
@@ -193,10 +197,14 @@ func TestRevocationsThatAreNotProven(t *testing.T) {
 		{"no token", func(_ *account, p *RevocationProof) {
 			p.Tenant.Token = func(context.Context) (string, error) { return "", errors.New("the broker is down") }
 		}, nil, "the broker is down", Inconclusive},
-		{"a tenant who was shut out before", func(a *account, _ *RevocationProof) {
-			a.putInline(t, "shut", marshal(t, document(policy.Statement{Effect: policy.Deny, Action: []string{"*"}, Resource: []string{"*"},
-				Condition: []policy.Condition{{Operator: "StringEquals", Key: "aws:PrincipalTag/" + DefaultTagKey, Values: []string{walletA}}}})))
-		}, nil, "no session worked before the revocation", Broken},
+		{"a tenant who was shut out before", func(a *account, _ *RevocationProof) { shut(a) },
+			nil, "no session worked before the revocation", Broken},
+		{"a tenant who was shut out until then", func(a *account, _ *RevocationProof) { shut(a) }, func(a *account) Revocation {
+			if err := (site{a.aws, a.config}).deleteInline(t.Context(), "shut"); err != nil {
+				t.Fatal(err)
+			}
+			return a.revoke(t, walletA, time.Time{})
+		}, "no session worked before the revocation", Inconclusive},
 		{"somebody emptied the bucket's policy meanwhile", nil, func(a *account) Revocation {
 			a.putBucketPolicy(t, marshal(t, document(allowSES(a.config))))
 			return a.nextSecond(t, walletA)

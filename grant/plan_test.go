@@ -137,14 +137,14 @@ func everyStatement(t *testing.T, tx *sql.Tx) {
 	}
 	deep := Path(strings.Repeat("a/", maxSegments-1) + "a")
 	for path, code := range map[Path]string{"reports/a/b": "", Root: "", deep: ""} {
-		_, err := Find(ctx, tx, ask4(path), noon)
+		_, err := Find(ctx, tx, asking(path), noon)
 		wantCode(t, "find", err, code)
 	}
-	_, err := Find(ctx, tx, named(ask4("reports"), all[1].ID), noon)
+	_, err := Find(ctx, tx, named(asking("reports"), all[1].ID), noon)
 	wantCode(t, "named", err, "")
-	_, err = Find(ctx, tx, ask4("reports"), end)
+	_, err = Find(ctx, tx, asking("reports"), end)
 	wantCode(t, "none", err, CodeExpired)
-	_, err = Find(ctx, tx, ask4(deep), end)
+	_, err = Find(ctx, tx, asking(deep), end)
 	wantCode(t, "none, deep", err, CodeExpired)
 	wantCode(t, "use", Use(ctx, tx, all[0], "r", noon), "")
 	wantCode(t, "used up", Use(ctx, tx, all[0], "r", noon), CodeExhausted)

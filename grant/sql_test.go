@@ -144,7 +144,7 @@ func wantCode(t testing.TB, what string, err error, code string) {
 	}
 }
 
-func ask4(path Path) Request { return Request{Daemon: daemonD, Service: S3, Path: path} }
+func asking(path Path) Request { return Request{Daemon: daemonD, Service: S3, Path: path} }
 
 func named(r Request, id string) Request {
 	r.GrantID = id
@@ -250,15 +250,15 @@ func TestCheckOrder(t *testing.T) {
 				}
 			}
 		}
-		wantCode(t, fmt.Sprintf("faults %05b", set), Check(g, ask4("reports/a"), noon), want)
+		wantCode(t, fmt.Sprintf("faults %05b", set), Check(g, asking("reports/a"), noon), want)
 	}
 	wantCode(t, "other service", Check(good, Request{Daemon: daemonD, Service: "dynamodb", Path: "reports"}, noon), CodeScope)
 	for _, path := range []Path{"", "reports2", "report", "/", "reports/../x", "reports//x", "reports/", "reports/*"} {
-		wantCode(t, fmt.Sprintf("path %q", path), Check(good, ask4(path), noon), CodeScope)
+		wantCode(t, fmt.Sprintf("path %q", path), Check(good, asking(path), noon), CodeScope)
 		all := good
 		all.Path = Root
 		if path.check() != nil {
-			wantCode(t, fmt.Sprintf("path %q under the root", path), Check(all, ask4(path), noon), CodeScope)
+			wantCode(t, fmt.Sprintf("path %q under the root", path), Check(all, asking(path), noon), CodeScope)
 		}
 	}
 }
@@ -269,11 +269,11 @@ func TestTimeBoundaries(t *testing.T) {
 	for d, code := range map[time.Duration]string{
 		-time.Millisecond: "", -time.Microsecond: "", -1: "", 0: CodeExpired, 1: CodeExpired, time.Millisecond: CodeExpired} {
 		now := end.Add(d)
-		_, err := find(t, s, ask4("reports"), now)
+		_, err := find(t, s, asking("reports"), now)
 		wantCode(t, fmt.Sprintf("unnamed %v after the end", d), err, code)
-		_, err = find(t, s, named(ask4("reports"), g.ID), now)
+		_, err = find(t, s, named(asking("reports"), g.ID), now)
 		wantCode(t, fmt.Sprintf("named %v after the end", d), err, code)
-		wantCode(t, fmt.Sprintf("check %v after the end", d), Check(g, ask4("reports"), now), code)
+		wantCode(t, fmt.Sprintf("check %v after the end", d), Check(g, asking("reports"), now), code)
 		if active := g.Status(now) == "active"; active != (code == "") {
 			t.Errorf("%v after the end its status is %s", d, g.Status(now))
 		}
@@ -289,7 +289,7 @@ func TestTimeBoundaries(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	s := newStore(t)
-	request := ask4("reports/2026")
+	request := asking("reports/2026")
 	_, err := find(t, s, request, noon)
 	wantCode(t, "no grants at all", err, CodeRequired)
 	add(t, s, alice, to(daemonE), under("/"))
@@ -324,9 +324,9 @@ func TestFind(t *testing.T) {
 	_, err = find(t, s, Request{Daemon: strings.ToUpper(daemonD), Service: S3, Path: "reports"}, noon)
 	wantCode(t, "the address in another spelling", err, CodeRequired)
 	for _, path := range []Path{"", "reports/..", "reports/", "*"} {
-		_, err = find(t, s, ask4(path), noon)
+		_, err = find(t, s, asking(path), noon)
 		wantCode(t, fmt.Sprintf("path %q", path), err, CodeScope)
-		_, err = find(t, s, named(ask4(path), root.ID), noon)
+		_, err = find(t, s, named(asking(path), root.ID), noon)
 		wantCode(t, fmt.Sprintf("path %q, named", path), err, CodeScope)
 	}
 	if g, err := find(t, s, named(request, root.ID), noon); err != nil || g.ID != root.ID {
@@ -337,7 +337,7 @@ func TestFind(t *testing.T) {
 // As its grants end, a daemon is given the next, and told of the newest in the end.
 func TestFindTakesTheNextAsGrantsEnd(t *testing.T) {
 	s := newStore(t)
-	request := ask4("reports")
+	request := asking("reports")
 	last := add(t, s, alice, until(noon.Add(3*time.Hour)), uses(1))
 	next := add(t, s, alice, until(noon.Add(2*time.Hour)))
 	root := add(t, s, alice, until(noon.Add(time.Hour)), under("/"))
@@ -373,7 +373,7 @@ func TestFindTakesTheNextAsGrantsEnd(t *testing.T) {
 }
 
 func TestFindRefusesToChooseAnOwner(t *testing.T) {
-	request := ask4("reports/2026")
+	request := asking("reports/2026")
 	for name, paths := range map[string][2]string{
 		"one path": {"reports", "reports"}, "above": {"/", "reports"}, "beneath": {"reports/2026", "reports"}, "both exact": {"reports/2026", "reports/2026"},
 	} {
@@ -411,15 +411,15 @@ func TestNoOracleForOthersGrants(t *testing.T) {
 		t.Fatal(err)
 	}
 	const absent = "grn-AAAAAAAAAAAAAAAA"
-	_, err := find(t, s, named(ask4("reports"), absent), noon)
+	_, err := find(t, s, named(asking("reports"), absent), noon)
 	wantCode(t, "no such grant", err, CodeRequired)
 	want := err.Error()
 	for _, g := range []Grant{theirs, ended} {
-		_, err := find(t, s, named(ask4("reports"), g.ID), noon)
+		_, err := find(t, s, named(asking("reports"), g.ID), noon)
 		if got := strings.ReplaceAll(fmt.Sprint(err), g.ID, absent); got != want {
 			t.Errorf("of another's grant: %q, want %q", got, want)
 		}
-		if got := strings.ReplaceAll(fmt.Sprint(Check(g, ask4("reports"), noon)), g.ID, absent); got != want {
+		if got := strings.ReplaceAll(fmt.Sprint(Check(g, asking("reports"), noon)), g.ID, absent); got != want {
 			t.Errorf("checked, of another's grant: %q, want %q", got, want)
 		}
 		_, _, err = revoke(t, s, bob, g.ID, noon)
@@ -432,7 +432,7 @@ func TestNoOracleForOthersGrants(t *testing.T) {
 		t.Error("another owner revoked it")
 	}
 	long := strings.Repeat("x", 5000) + "\n"
-	if _, err := find(t, s, named(ask4("reports"), long), noon); len(err.Error()) > 200 || strings.Contains(err.Error(), "\n") {
+	if _, err := find(t, s, named(asking("reports"), long), noon); len(err.Error()) > 200 || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a long id makes %q", err)
 	}
 }
@@ -491,7 +491,7 @@ func TestUseAfterTheGrantHasEnded(t *testing.T) {
 		},
 	} {
 		g := add(t, s, alice)
-		if found, err := find(t, s, named(ask4("reports"), g.ID), noon); err != nil || found.ID != g.ID {
+		if found, err := find(t, s, named(asking("reports"), g.ID), noon); err != nil || found.ID != g.ID {
 			t.Fatal(err)
 		}
 		now := end(g)
@@ -549,7 +549,7 @@ func TestTamperedRows(t *testing.T) {
 		s := newStore(t)
 		g := add(t, s, alice)
 		mustRun(t, s, "UPDATE grants SET "+change)
-		for what, r := range map[string]Request{"named": named(ask4("reports"), g.ID), "unnamed": ask4("reports"), "unnamed, climbing": ask4("reports/x")} {
+		for what, r := range map[string]Request{"named": named(asking("reports"), g.ID), "unnamed": asking("reports"), "unnamed, climbing": asking("reports/x")} {
 			got, err := find(t, s, r, noon)
 			// By another path the row is not found at all.
 			if code := codeOf(err); code != "error" && !(r.GrantID == "" && (code == CodeRequired || code == CodeScope)) || got.ID != "" {
@@ -566,7 +566,7 @@ func TestTamperedRows(t *testing.T) {
 	s := newStore(t)
 	add(t, s, alice)
 	mustRun(t, s, "UPDATE grants SET leads = 0")
-	got, err := find(t, s, ask4("reports"), noon)
+	got, err := find(t, s, asking("reports"), noon)
 	if codeOf(err) != "error" || got.ID != "" {
 		t.Errorf("no mark: %+v, %v; want an error", got, err)
 	}

@@ -361,6 +361,7 @@ func TestPackedSize(t *testing.T) {
 		"typical": {scope{c.config, walletA, "reports/2026", AllActions()}, 65},
 		"longest": {scope{c.config, omniC, Path(strings.Repeat("p", maxPath)), AllActions()}, 95},
 	} {
+		//lint:ignore SA1019 clients of every age still read the deprecated member
 		size := *c.assume(t, tt.scope, c.start.Add(time.Hour)).PackedPolicySize
 		t.Logf("%s: packed to %d%%", name, size)
 		if size > tt.most {
