@@ -81,6 +81,7 @@ func TestInvariant(t *testing.T) {
 		ok := t.Run(scenario.name, func(t *testing.T) {
 			scenario.play(t, w.stage(t))
 			checkInvariant(t, w, scenario.name)
+			checkSecrets(t, w, scenario.name)
 		})
 		if !ok {
 			t.FailNow() // what follows would say the same
