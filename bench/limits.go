@@ -8,13 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	secp256k1ecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+
 	"agentkeys/federation"
 	"agentkeys/policy"
 )
 
 // limits is what the parts of a mint cost by themselves.
 type limits struct {
-	sign, verify                   time.Duration
+	sign, verify, recover          time.Duration
 	evaluateAllow, evaluateForeign time.Duration
 }
 
@@ -28,6 +31,7 @@ func (l limits) rows() []limit {
 		{"ES256 sign", l.sign},
 		{"ES256 verify", l.verify},
 		{"ES256 verify + sign", l.verify + l.sign},
+		{"secp256k1 recover", l.recover},
 		{"policy: own prefix, hardened set-up", l.evaluateAllow},
 		{"policy: foreign prefix, hardened set-up", l.evaluateForeign},
 	}
@@ -46,6 +50,13 @@ func measureLimits() (limits, error) {
 	}
 	l.sign = each(func() { _, _ = ecdsa.SignASN1(rand.Reader, key, sum[:]) })
 	l.verify = each(func() { ecdsa.VerifyASN1(&key.PublicKey, sum[:], signature) })
+
+	private, err := secp256k1.GeneratePrivateKey()
+	if err != nil {
+		return l, err
+	}
+	compact := secp256k1ecdsa.SignCompact(private, sum[:], false)
+	l.recover = each(func() { _, _, _ = secp256k1ecdsa.RecoverCompact(compact, sum[:]) })
 
 	set, err := referenceSet()
 	if err != nil {

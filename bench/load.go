@@ -32,6 +32,8 @@ type process struct {
 	log           bytes.Buffer
 	coldStart     time.Duration
 	session       string
+	wallet        *client.Wallet
+	sts           net.Listener
 }
 
 // startBroker builds the program, makes keys and a database, and starts it.
@@ -58,6 +60,9 @@ func startBroker(ctx context.Context) (_ *process, err error) {
 			return nil, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
 		}
 	}
+	if p.sts, err = standIn(); err != nil {
+		return nil, err
+	}
 	bind, admin, err := freePorts()
 	if err != nil {
 		return nil, err
@@ -68,7 +73,9 @@ func startBroker(ctx context.Context) (_ *process, err error) {
 	own := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "BROKER_") })
 	p.cmd.Env = append(own, "BROKER_ISSUER="+p.issuer, "BROKER_BIND="+bind, "BROKER_ADMIN_BIND="+admin,
 		"BROKER_DATA_DIR="+in("data"), "BROKER_OIDC_KEY_FILE="+in("oidc.jwk"), "BROKER_SESSION_KEY_FILE="+in("session.jwk"),
-		"BROKER_LOG_LEVEL=warn")
+		"BROKER_LOG_LEVEL=warn", "BROKER_AWS_ACCOUNT="+account, "BROKER_AWS_REGION=us-east-1", "BROKER_AWS_BUCKET=agentkeys-data",
+		"BROKER_AWS_STS_ENDPOINT=http://"+p.sts.Addr().String(), "BROKER_MINTS_PER_MINUTE_ACCOUNT=1000000",
+		"BROKER_MINTS_PER_MINUTE_GRANT=1000000", "BROKER_MINTS_PER_MINUTE_NETWORK=1000000")
 	start := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -105,7 +112,7 @@ func (p *process) ready(ctx context.Context, start time.Time) error {
 		return err
 	}
 	session, err := c.SignIn(ctx, w, 1)
-	p.session = session.SessionJWT
+	p.session, p.wallet = session.SessionJWT, w
 	return err
 }
 
@@ -129,6 +136,9 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Signal(os.Interrupt)
 		<-p.ended
 	}
+	if p.sts != nil {
+		_ = p.sts.Close()
+	}
 	_ = os.RemoveAll(p.dir)
 }
 
@@ -137,14 +147,21 @@ type result struct {
 	p50, p99, cpu         time.Duration
 }
 
-// load asks for tokens over a number of connections.
-func (p *process) load(ctx context.Context, connections int, span time.Duration) (result, error) {
-	if _, err := p.ask(ctx, connections, min(span, time.Second)); err != nil { // warm up
+// minting is one mint over a transport.
+type minting func(context.Context, *http.Transport) error
+
+// errSpent ends a load that has used up what was prepared for it.
+var errSpent = errors.New("nothing is left to send")
+
+// load mints over a number of connections for a span of time, or until nothing is
+// left to send.
+func (p *process) load(ctx context.Context, connections int, span time.Duration, mint minting) (result, error) {
+	if _, err := p.ask(ctx, connections, min(span, time.Second), p.mint); err != nil { // warm up
 		return result{}, err
 	}
 	before := p.usage()
 	start := time.Now()
-	times, err := p.ask(ctx, connections, span)
+	times, err := p.ask(ctx, connections, span, mint)
 	if err != nil {
 		return result{}, err
 	}
@@ -167,7 +184,7 @@ func (p *process) load(ctx context.Context, connections int, span time.Duration)
 	}, nil
 }
 
-func (p *process) ask(ctx context.Context, connections int, span time.Duration) ([]time.Duration, error) {
+func (p *process) ask(ctx context.Context, connections int, span time.Duration, mint minting) ([]time.Duration, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: connections, DisableCompression: true}
 	defer transport.CloseIdleConnections()
 	var mu sync.Mutex // guards all and failed
@@ -183,8 +200,12 @@ func (p *process) ask(ctx context.Context, connections int, span time.Duration) 
 			var err error
 			for err == nil && !stop.Load() && ctx.Err() == nil {
 				start := time.Now()
-				err = p.mint(ctx, transport)
-				times = append(times, time.Since(start))
+				if err = mint(ctx, transport); err == nil {
+					times = append(times, time.Since(start))
+				}
+			}
+			if errors.Is(err, errSpent) {
+				err = nil
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -204,6 +225,10 @@ func (p *process) mint(ctx context.Context, transport *http.Transport) error {
 	if err != nil {
 		return err
 	}
+	return p.send(req, transport)
+}
+
+func (p *process) send(req *http.Request, transport *http.Transport) error {
 	req.Header.Set("Authorization", "Bearer "+p.session)
 	resp, err := transport.RoundTrip(req)
 	if err != nil {

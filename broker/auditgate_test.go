@@ -111,12 +111,7 @@ func TestAuditGateDiskFull(t *testing.T) {
 	if n := len(p.aws.Asked()); n != asked {
 		t.Errorf("STS was asked %d times while nothing could be recorded", n-asked)
 	}
-	for tries := 0; s.ready(t).Status != api.StatusUnready; tries++ { // its own short record may just have fitted
-		if tries == 5 {
-			t.Fatal("the broker is ready while the disk is full")
-		}
-		c = s.refusedBy(t, "the disk is full before STS")
-	}
+	s.wantReady(t, api.StatusUnready) // although a short record would just fit
 
 	must(t, os.Remove(filepath.Join(p.dir, "ballast")))
 	s.want(t, c, 200, "ok") // nothing of it was kept, so this is the first
@@ -320,7 +315,7 @@ func addPending(ctx context.Context, tx *sql.Tx, i int, now time.Time) error {
 	if err := audit.Append(ctx, tx, r); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO mints (caller, request_id, body_hash, grant_id, record_id, state, settle_by, keep_until, forget_at)
-		VALUES ($1, 'r', x'00', '', $2, 'pending', $3, $4, $4)`, wallet, r.ID, now.Add(broker.PendingTime).UnixMilli(), now.Add(5*time.Minute).UnixMilli())
+	_, err := tx.ExecContext(ctx, `INSERT INTO mints (caller, request_id, body_hash, record_id, state, settle_by, forget_at)
+		VALUES ($1, 'r', x'00', $2, 'pending', $3, $4)`, wallet, r.ID, now.Add(broker.PendingTime).UnixMilli(), now.Add(5*time.Minute).UnixMilli())
 	return err
 }

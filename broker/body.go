@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -128,28 +130,28 @@ func checkBody(data []byte, t reflect.Type) error {
 // checkObject holds an object to the fields of the struct t. Path names the object
 // inside the body: "", or such as "intent.".
 func checkObject(data []byte, t reflect.Type, path string) error {
-	seen := make(map[string]bool, t.NumField())
+	known := knownMembers(t)
+	seen := make([]bool, len(known))
 	for quoted, value := range members(data) {
-		var name string
-		_ = json.Unmarshal(quoted, &name) // a string of valid JSON: it cannot fail
-		f, known := fieldNamed(t, name)
+		name := unquote(quoted)
+		i := slices.IndexFunc(known, func(m member) bool { return m.name == name })
 		switch {
-		case !known:
+		case i < 0:
 			return api.Errorf(api.CodeUnknownField, "the body has the member %q, which is not known here", path+clip(name))
-		case seen[name]:
+		case seen[i]:
 			return api.Errorf(api.CodeBadRequest, "the body has the member %q twice", path+name)
 		}
-		seen[name] = true
-		if err := checkValue(value, f.Type, path+name); err != nil {
+		seen[i] = true
+		if err := checkValue(value, known[i].t, path+name); err != nil {
 			return err
 		}
-		if optional(f) && isEmpty(value) {
+		if known[i].optional && known[i].t.Kind() != reflect.Pointer && isEmpty(value) {
 			return api.Errorf(api.CodeBadRequest, "the member %q is empty; leave it out, or give it a value", path+name)
 		}
 	}
-	for f := range t.Fields() {
-		if name := memberName(f); !seen[name] && !optional(f) {
-			return api.Errorf(api.CodeBadRequest, "the body lacks the member %q", path+name)
+	for i, m := range known {
+		if !seen[i] && !m.optional {
+			return api.Errorf(api.CodeBadRequest, "the body lacks the member %q", path+m.name)
 		}
 	}
 	return nil
@@ -167,7 +169,8 @@ func checkValue(data []byte, t reflect.Type, path string) error {
 	if string(data) == "null" {
 		return api.Errorf(api.CodeBadRequest, "the member %q is null; want a value", path)
 	}
-	if own, ok := reflect.New(t).Interface().(json.Unmarshaler); ok {
+	if reflect.PointerTo(t).Implements(unmarshaler) {
+		own := reflect.New(t).Interface().(json.Unmarshaler)
 		if err := own.UnmarshalJSON(data); err != nil { // the types of package api do not echo what they read
 			return api.Errorf(api.CodeBadRequest, "member %s: %s", path, err)
 		}
@@ -193,6 +196,16 @@ func checkValue(data []byte, t reflect.Type, path string) error {
 		return nil
 	}
 	panic("broker: a request body has a member of type " + t.String() + ", which decode does not know how to check")
+}
+
+// unquote reads a member's name.
+func unquote(quoted []byte) string {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted[1 : len(quoted)-1])
+	}
+	var name string
+	_ = json.Unmarshal(quoted, &name) // a string of valid JSON: it cannot fail
+	return name
 }
 
 // isEmpty says whether encoding/json would leave the value out under omitempty.
@@ -226,22 +239,27 @@ func clip(name string) string {
 	return strings.ToValidUTF8(name[:40], "") + "…"
 }
 
-// fieldNamed finds the field of a member. It compares names byte by byte.
-func fieldNamed(t reflect.Type, name string) (reflect.StructField, bool) {
-	for f := range t.Fields() {
-		if memberName(f) == name {
-			return f, true
-		}
+// member is what a request type says of one of its members.
+type member struct {
+	name     string
+	optional bool // the tag says omitempty
+	t        reflect.Type
+}
+
+var (
+	unmarshaler = reflect.TypeFor[json.Unmarshaler]()
+	memberLists sync.Map // of reflect.Type to its []member, which is slow to find out
+)
+
+func knownMembers(t reflect.Type) []member {
+	if known, ok := memberLists.Load(t); ok {
+		return known.([]member)
 	}
-	return reflect.StructField{}, false
-}
-
-func memberName(f reflect.StructField) string {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return name
-}
-
-func optional(f reflect.StructField) bool {
-	_, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return options == "omitempty"
+	var known []member
+	for f := range t.Fields() {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		known = append(known, member{name: name, optional: options == "omitempty", t: f.Type})
+	}
+	memberLists.Store(t, known)
+	return known
 }

@@ -21,11 +21,15 @@ const mintBody = `{"request_id":"call-1","issued_at":"2026-03-01T12:00:00Z",` +
 const grantBody = `{"daemon_address":"0x","service":"s3","scope_path":"/","expires_at":1,"max_uses":1,"actions":["get"]}`
 
 func TestBodiesAreStrictAtEveryDepth(t *testing.T) {
-	mint := func(body string) error { _, err := decodeBody[api.MintAWSRequest]([]byte(body)); return err }
-	grant := func(body string) error { _, err := decodeBody[api.GrantCreateRequest]([]byte(body)); return err }
+	type kind struct {
+		good   string
+		decode func(string) error
+	}
+	mint := kind{mintBody, func(body string) error { _, err := decodeBody[api.MintAWSRequest]([]byte(body)); return err }}
+	grant := kind{grantBody, func(body string) error { _, err := decodeBody[api.GrantCreateRequest]([]byte(body)); return err }}
 	for _, tc := range []struct {
 		name         string
-		decode       func(string) error
+		kind         kind
 		from, to     string
 		code, detail string
 	}{
@@ -34,7 +38,6 @@ func TestBodiesAreStrictAtEveryDepth(t *testing.T) {
 		{"other case", mint, `"address"`, `"Address"`, "unknown_field", `"auth.Address"`},
 		{"other case as well", mint, `"address"`, `"Address":"","address"`, "unknown_field", `"auth.Address"`},
 		{"a letter that folds to s", mint, `"service"`, `"ſervice"`, "unknown_field", `"intent.ſervice"`},
-		{"the sign of kelvin", mint, `"request_id"`, `"request_id":"","reKuest_id"`, "unknown_field", `"reKuest_id"`},
 		{"nested in the outer place", mint, `"intent"`, `"address":"","intent"`, "unknown_field", `"address"`},
 		{"outer in the nested place", mint, `"agent_id"`, `"intent":{},"agent_id"`, "unknown_field", `"intent.intent"`},
 		{"path as a name", mint, `"agent_id"`, `"intent.agent_id":"","agent_id"`, "unknown_field", `"intent.intent.agent_id"`},
@@ -74,14 +77,10 @@ func TestBodiesAreStrictAtEveryDepth(t *testing.T) {
 		{"array null", grant, `["get"]`, `null`, "bad_request", `"actions" is null`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			body := mintBody
-			if strings.Contains(grantBody, tc.from) && tc.decode(mintBody) != nil {
-				body = grantBody
-			}
-			if err := tc.decode(body); err != nil {
+			if err := tc.kind.decode(tc.kind.good); err != nil {
 				t.Fatalf("the good body: %v", err)
 			}
-			err := tc.decode(strings.Replace(body, tc.from, tc.to, 1))
+			err := tc.kind.decode(strings.Replace(tc.kind.good, tc.from, tc.to, 1))
 			var e *api.Error
 			if !errors.As(err, &e) || string(e.Code) != tc.code || !strings.Contains(e.Detail, tc.detail) {
 				t.Fatalf("got %v, want %s and %q", err, tc.code, tc.detail)
@@ -111,6 +110,7 @@ func TestPointersMayBeNull(t *testing.T) {
 	}
 	type body struct {
 		Limit *int64   `json:"limit"`
+		Least *int64   `json:"least,omitempty"`
 		In    *inner   `json:"in,omitempty"`
 		List  []*inner `json:"list"`
 	}
@@ -118,8 +118,8 @@ func TestPointersMayBeNull(t *testing.T) {
 	if err != nil || got.Limit != nil || got.In != nil || len(got.List) != 2 || got.List[0].N != 2 || got.List[1] != nil {
 		t.Errorf("%+v, %v", got, err)
 	}
-	got, err = decodeBody[body]([]byte(`{"limit":0,"in":{"n":1},"list":[]}`))
-	if err != nil || got.Limit == nil || *got.Limit != 0 || got.In.N != 1 || got.List == nil {
+	got, err = decodeBody[body]([]byte(`{"limit":0,"least":0,"in":{"n":1},"list":[]}`))
+	if err != nil || got.Limit == nil || *got.Limit != 0 || got.Least == nil || got.In.N != 1 || got.List == nil {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for bad, detail := range map[string]string{

@@ -96,8 +96,10 @@ func (c Config) check() error {
 		return errors.New("making the broker: a clock and a log are required")
 	case c.Sealer == nil, c.GrantProofs == nil:
 		return errors.New("making the broker: a sealer and grant proofs are required")
-	case c.GrantMaxLife <= 0, c.CallSkew <= 0:
-		return fmt.Errorf("making the broker: want a longest life of grants and a skew of calls, got %v and %v", c.GrantMaxLife, c.CallSkew)
+	case c.GrantMaxLife <= 0:
+		return fmt.Errorf("making the broker: want a longest life of grants, got %v", c.GrantMaxLife)
+	case c.CallSkew <= 0 || c.CallSkew > maxCallSkew:
+		return fmt.Errorf("making the broker: want a skew of calls of at most %v, got %v", maxCallSkew, c.CallSkew)
 	}
 	for i, a := range c.Anchors {
 		if a.Name == "" || a.Name == databaseAnchor || a.Put == nil || slices.ContainsFunc(c.Anchors[:i], func(other Anchor) bool { return other.Name == a.Name }) {

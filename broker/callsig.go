@@ -3,8 +3,9 @@ package broker
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
-	"unicode/utf8"
+	"strings"
 
 	"github.com/gowebpki/jcs"
 
@@ -30,11 +31,14 @@ const maxExact = 1<<53 - 1
 // different things never have one text: what RFC 8785 would round or could not
 // write (numbers that are not whole or beyond 2^53, halves of surrogate pairs,
 // names that are there twice) is refused. So is a body without the signature, or
-// one nested deeper than 16. An error is an *api.Error of code bad_request and
-// holds nothing of the body.
+// one nested deeper than 16. That error is an *api.Error of code bad_request and
+// holds nothing of the body; any other is a method or a URL that cannot be one.
 func callText(method, url string, body []byte) (string, error) {
-	if !json.Valid(body) || !utf8.ValidString(method) || !utf8.ValidString(url) {
-		return "", api.Errorf(api.CodeBadRequest, "reading the signed text: want JSON in UTF-8")
+	if !isPlain(method) || !isPlain(url) {
+		return "", fmt.Errorf("writing the signed text: want a method and a URL of printable ASCII, got %q and %q", method, url)
+	}
+	if !json.Valid(body) {
+		return "", api.Errorf(api.CodeBadRequest, "reading the signed text: want JSON")
 	}
 	if err := checkExact(body); err != nil {
 		return "", err
@@ -47,18 +51,14 @@ func callText(method, url string, body []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	target, err := json.Marshal(struct {
-		Method string `json:"method"`
-		URL    string `json:"url"`
-	}{method, url})
-	if err != nil {
-		return "", err
-	}
-	if target, err = jcs.Transform(target); err != nil {
-		return "", err
-	}
 	// Names in order: body, method, url. The parts of canonical JSON are canonical.
-	return `{"body":` + string(unsigned) + "," + string(target[1:]), nil
+	return `{"body":` + string(unsigned) + `,"method":"` + method + `","url":"` + url + `"}`, nil
+}
+
+// isPlain says whether a string is its own JSON between quotes, as every method
+// (RFC 9110, section 9.1) and every URL (RFC 3986, section 2) is.
+func isPlain(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
 // withoutSignature takes auth.signature out of a body in canonical form, where

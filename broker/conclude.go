@@ -26,9 +26,9 @@ func (b *Broker) concludeSuccess(c *call, m *mint, given Credentials) (*kept, er
 	if err != nil {
 		return nil, b.concludeUnrecorded(c, m, given, err)
 	}
-	answer, inTime := &kept{Credentials: b.answer(m, given)}, false
+	answer, inTime := &kept{Credentials: b.answer(m, given), GrantID: m.grant.ID}, false
 	err = b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) (err error) {
-		if inTime, err = b.concludeRow(ctx, tx, m.row(m.intent.ID), audit.Confirmed, answer); err != nil || !inTime {
+		if inTime, err = b.concludeRow(ctx, tx, m.row(), audit.Confirmed, answer); err != nil || !inTime {
 			return err
 		}
 		return audit.Append(ctx, tx, record)
@@ -86,7 +86,7 @@ func (b *Broker) concludeFailure(c *call, m *mint, cause error) error {
 // settled meanwhile has its outcome already.
 func (b *Broker) conclude(c *call, m *mint, record *audit.Record, refusal *api.Error) error {
 	return b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
-		inTime, err := b.concludeRow(ctx, tx, m.row(m.intent.ID), record.Outcome, &kept{Code: refusal.Code, Detail: refusal.Detail})
+		inTime, err := b.concludeRow(ctx, tx, m.row(), record.Outcome, &kept{Code: refusal.Code, Detail: refusal.Detail})
 		if err != nil || !inTime {
 			return err
 		}

@@ -38,23 +38,22 @@ func (b *Broker) decide(c *call, m *mint) (*kept, error) {
 }
 
 func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (earlier *kept, refusal, err error) {
-	row, err := recall(ctx, tx, m, c.now)
-	if err != nil {
+	stale := b.checkFresh(m, c.now)
+	row, err := known(ctx, tx, c, m, stale == nil)
+	switch {
+	case err != nil:
 		return nil, nil, err
-	}
-	if row != nil {
-		earlier, refusal, err = b.repeat(ctx, tx, c, m, row)
-		return earlier, refusal, err
-	}
-	if refusal := b.checkFresh(m, c.now); refusal != nil {
-		return nil, refusal, c.append(ctx, tx, m.refused(refusal.Code))
+	case row != nil: // a retry, which may be older than a new call
+		return b.repeat(ctx, tx, c, m, row)
+	case stale != nil:
+		return nil, stale, c.append(ctx, tx, m.refused(stale.Code))
 	}
 	refusal, err = b.authorize(ctx, tx, c, m)
 	if err != nil {
 		return nil, nil, err
 	}
 	if refusal != nil {
-		return nil, refusal, b.rememberRefusal(ctx, tx, c, m, asAPI(refusal))
+		return nil, refusal, b.keepRefusal(ctx, tx, c, m, asAPI(refusal))
 	}
 	return nil, nil, b.begin(ctx, tx, c, m)
 }
@@ -124,32 +123,32 @@ func (b *Broker) takeBudgets(c *call, m *mint) error {
 	return nil
 }
 
-// begin makes the intent durable with the use of the grant and the memory of the
-// call. From here on STS may be asked.
+// begin makes the intent durable with the use of the grant. From here on STS may be
+// asked.
 func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error {
 	m.intent.Outcome, m.intent.TokenID = audit.Pending, newTokenID()
 	if err := c.append(ctx, tx, m.intent); err != nil {
 		return err
 	}
-	if m.grant.ID != "" {
-		if err := grant.Use(ctx, tx, m.grant, m.intent.ID, c.now); err != nil {
-			return err
-		}
+	if m.grant.ID == "" {
+		return nil
 	}
-	return b.remember(ctx, tx, c, m, audit.Pending, m.intent.ID, nil)
+	return grant.Use(ctx, tx, m.grant, m.intent.ID, c.now)
 }
 
-// rememberRefusal records a refusal and keeps it as the answer of the call: a
-// request_id is decided once, also when it is refused.
-func (b *Broker) rememberRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, refusal *api.Error) error {
+// keepRefusal records a refusal and keeps it as the answer of the call: a request_id
+// is decided once, also when it is refused.
+func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, refusal *api.Error) error {
 	record := m.refused(refusal.Code)
+	record.ID = m.intent.ID // under which the call is remembered
 	if err := c.append(ctx, tx, record); err != nil {
 		return err
 	}
-	if refusal.Code == api.CodeBudgetSpent { // to be tried again as it is
-		return nil
+	if refusal.Code == api.CodeBudgetSpent {
+		return forgetRow(ctx, tx, m.row()) // it may be sent again as it is
 	}
-	return b.remember(ctx, tx, c, m, audit.Refused, record.ID, &kept{Code: refusal.Code, Detail: refusal.Detail})
+	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, &kept{Code: refusal.Code, Detail: refusal.Detail})
+	return err
 }
 
 // repeat answers a call whose request_id or Idempotency-Key is known.
@@ -158,7 +157,7 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 		return nil, api.Errorf(code, "%s", detail), c.append(ctx, tx, m.refused(code))
 	}
 	switch {
-	case m.idempotencyKey == "" || row.key != m.idempotencyKey || !c.now.Before(row.keepUntil):
+	case m.idempotencyKey == "" || row.key != m.idempotencyKey:
 		return refuse(api.CodeCallReplayed, "this request_id was decided before")
 	case row.bodyHash != m.bodyHash:
 		return refuse(api.CodeIdempotencyKeyReused, "this Idempotency-Key came with another body")
@@ -177,17 +176,17 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 	if answer.Credentials == nil {
 		return answer, nil, c.append(ctx, tx, m.refused(answer.Code))
 	}
-	return b.replay(ctx, tx, c, m, row, answer)
+	return b.replay(ctx, tx, c, m, answer)
 }
 
 // replay gives credentials again that an earlier call got, unless their grant has
 // ended since.
-func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *mintRow, answer *kept) (*kept, error, error) {
-	if row.grantID == "" && !b.GrantOptional { // it was, when the first request came
+func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answer *kept) (*kept, error, error) {
+	if answer.GrantID == "" && !b.GrantOptional { // it was, when the first request came
 		return nil, api.Errorf(api.CodeGrantRequired, "the first request had no grant"), c.append(ctx, tx, m.refused(api.CodeGrantRequired))
 	}
-	if row.grantID != "" {
-		g, err := grant.ByID(ctx, tx, row.grantID)
+	if answer.GrantID != "" {
+		g, err := grant.ByID(ctx, tx, answer.GrantID)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -197,13 +196,16 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 		if errors.As(err, &ended) {
 			return nil, ended, c.append(ctx, tx, m.refused(api.Code(ended.Code)))
 		}
-		m.intent.Tenant = g.Tenant
 	}
 	record := *m.intent
-	record.Outcome, record.GrantID, record.Tenant = audit.Replayed, row.grantID, answer.Credentials.Wallet
-	record.CredentialID = answer.Credentials.AccessKeyID
+	record.Outcome, record.GrantID, record.Tenant = audit.Replayed, answer.GrantID, answer.Credentials.Wallet
+	record.ID, record.CredentialID = "", answer.Credentials.AccessKeyID
 	return answer, nil, c.append(ctx, tx, &record)
 }
 
 // budgets bound how many credentials are minted.
 type budgets struct{ account, grant, network *budget }
+
+func newBudgets(c Budgets) budgets {
+	return budgets{account: newBudget(c.PerAccount), grant: newBudget(c.PerGrant), network: newBudget(c.PerNetwork)}
+}

@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
-	"strconv"
 
 	"agentkeys/api"
 	"agentkeys/auth"
@@ -48,7 +46,7 @@ func (b *Broker) writeError(c *call, err error) {
 	}
 	switch {
 	case e.RetryAfter > 0:
-		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(e.RetryAfter.Seconds())), 10))
+		h.Set("Retry-After", retryAfter(e.RetryAfter))
 	case e.Status == http.StatusServiceUnavailable, e.Status == http.StatusConflict:
 		h.Set("Retry-After", "1")
 	}

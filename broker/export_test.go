@@ -6,6 +6,12 @@ import (
 	"time"
 )
 
+// How long a call of STS waits after an attempt.
+var (
+	Backoff = backoff
+	Wait    = wait
+)
+
 // PendingTime is how long an intent may be without an outcome.
 const PendingTime = pendingTime
 

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"net/http"
@@ -53,7 +55,7 @@ func (b *Broker) checkDatabase(c *call) api.Check {
 	if err == nil && b.recording.due(c.now) {
 		r := c.record("store.recovered")
 		r.Outcome = audit.Confirmed
-		if b.record(c, r) == nil {
+		if b.recordWithRoom(c, r) == nil {
 			b.Log.InfoContext(c.ctx, "the database takes records again", "request_id", c.requestID)
 		}
 	}
@@ -66,6 +68,22 @@ func (b *Broker) checkDatabase(c *call) api.Check {
 		check.Status, check.Reason = api.StatusUnready, "the database failed when it was last needed; the log of the broker says why"
 	}
 	return check
+}
+
+// probeSize is more than a mint writes, so that a disk on which a short record just
+// fits is not taken for one that has room again.
+const probeSize = 64 << 10
+
+// recordWithRoom makes a record durable together with as much as a mint could need.
+func (b *Broker) recordWithRoom(c *call, r *audit.Record) error {
+	data := make([]byte, probeSize)
+	rand.Read(data) // never fails, see crypto/rand
+	return b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "UPDATE probe SET data = $1 WHERE id = 1", data); err != nil {
+			return err
+		}
+		return c.append(ctx, tx, r)
+	})
 }
 
 func (b *Broker) checkClock(c *call) api.Check {

@@ -29,6 +29,10 @@ func TestBodiesAreStrict(t *testing.T) {
 	}{
 		{"misspelt member", strings.Replace(good, "chain_id", "chainid", 1), jsonType, 400, "unknown_field"},
 		{"other case", strings.Replace(good, "chain_id", "Chain_ID", 1), jsonType, 400, "unknown_field"},
+		{"member missing", strings.Replace(good, `,"chain_id":1`, "", 1), jsonType, 400, "bad_request"},
+		{"all members missing", "{}", jsonType, 400, "bad_request"},
+		{"null", strings.Replace(good, ":1}", ":null}", 1), jsonType, 400, "bad_request"},
+		{"half of a surrogate pair", strings.Replace(good, `"0x0`, `"\ud83d0x0`, 1), jsonType, 400, "bad_request"},
 		{"member twice", strings.Replace(good, "{", `{"chain_id":5,`, 1), jsonType, 400, "bad_request"},
 		{"wrong type", strings.Replace(good, ":1}", `:"1"}`, 1), jsonType, 400, "bad_request"},
 		{"fraction", strings.Replace(good, ":1}", `:1.5}`, 1), jsonType, 400, "bad_request"},

@@ -10,62 +10,70 @@ import (
 	"time"
 
 	"agentkeys/api"
+	"agentkeys/audit"
 )
 
-// keepAnswers is how long an answer is kept for a retry with its Idempotency-Key.
+// keepAnswers is how long a call is remembered, and its answer kept for a retry with
+// its Idempotency-Key.
 const keepAnswers = 5 * time.Minute
+
+// maxCallSkew bounds the skew of calls: a signature may be fresh for twice the skew,
+// and by then its request_id must still be remembered.
+const maxCallSkew = keepAnswers / 2
 
 // mintRow is a row of the table mints: a call that was decided within the last
 // minutes.
 type mintRow struct {
 	caller, requestID, key string
 	bodyHash               [sha256.Size]byte
-	grantID                string
-	recordID               string // of the intent, or of the refusal
+	recordID               string // of the intent
 	state                  string // pending, refused, confirmed, failed or quarantined
 	answer                 []byte // sealed; nil while there is none
-	settleBy, keepUntil    time.Time
+	settleBy, forgetAt     time.Time
 }
 
 // kept is the answer of a call as it is kept, sealed: credentials, or a refusal.
 type kept struct {
 	Credentials *api.MintAWSResponse `json:"credentials,omitempty"`
+	GrantID     string               `json:"grant_id,omitempty"` // of the credentials
 	Code        api.Code             `json:"code,omitempty"`
 	Detail      string               `json:"detail,omitempty"`
 }
 
-const mintColumns = `caller, request_id, COALESCE(idempotency_key, ''), body_hash, grant_id, record_id, state, answer, settle_by, keep_until`
+const mintColumns = `caller, request_id, COALESCE(idempotency_key, ''), body_hash, record_id, state, answer, settle_by, forget_at`
 
 // caller is whose request_ids and keys a call's are: those of the wallet that signed
 // it, since a signature names no account and would hold in each that has the wallet.
 func (m *mint) caller() string { return m.session.Wallet }
 
-// recall finds what is remembered of a call: under its Idempotency-Key while that
-// is kept, or else under its request_id. It is nil where the call is new.
-func recall(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (*mintRow, error) {
-	if m.idempotencyKey != "" {
-		row, err := scanMint(tx.QueryRowContext(ctx, "SELECT "+mintColumns+" FROM mints WHERE caller = $1 AND idempotency_key = $2",
-			m.caller(), m.idempotencyKey))
-		if err != nil || row != nil && now.Before(row.keepUntil) {
-			return row, err
-		}
-		if row != nil {
-			if err := forgetKey(ctx, tx, row); err != nil {
+// known finds what is remembered of a call, nil where it is new; then it is
+// remembered from now on, if it is to be.
+func known(ctx context.Context, tx *sql.Tx, c *call, m *mint, keep bool) (*mintRow, error) {
+	if err := m.intent.Name(); err != nil {
+		return nil, err
+	}
+	for {
+		if keep { // one insert, and no look before it: nearly every call is new
+			if isNew, err := remember(ctx, tx, m, c.now); err != nil || isNew {
 				return nil, err
 			}
 		}
+		row, err := recall(ctx, tx, m)
+		if err != nil || row == nil || c.now.Before(row.forgetAt) || row.state == audit.Pending {
+			return row, err
+		}
+		if err := forgetRow(ctx, tx, row); err != nil { // before Settle comes to it
+			return nil, err
+		}
 	}
-	return scanMint(tx.QueryRowContext(ctx, "SELECT "+mintColumns+" FROM mints WHERE caller = $1 AND request_id = $2",
-		m.caller(), m.request.RequestID))
 }
 
-// forgetKey frees the key of a call whose window has ended, before Settle comes to it.
-func forgetKey(ctx context.Context, tx *sql.Tx, row *mintRow) error {
-	_, err := tx.ExecContext(ctx, "UPDATE mints SET answer = NULL, idempotency_key = NULL WHERE caller = $1 AND request_id = $2", row.caller, row.requestID)
-	if err != nil {
-		return fmt.Errorf("forgetting an Idempotency-Key: %w", err)
-	}
-	return nil
+// recall finds a call under its Idempotency-Key, or else under its request_id.
+func recall(ctx context.Context, tx *sql.Tx, m *mint) (*mintRow, error) {
+	return scanMint(tx.QueryRowContext(ctx, `SELECT `+mintColumns+` FROM (
+		SELECT 1 AS place, * FROM mints WHERE caller = $1 AND idempotency_key = $2
+		UNION ALL SELECT 2 AS place, * FROM mints WHERE caller = $1 AND request_id = $3) AS known ORDER BY place LIMIT 1`,
+		m.caller(), sql.NullString{String: m.idempotencyKey, Valid: m.idempotencyKey != ""}, m.request.RequestID))
 }
 
 type scanner interface{ Scan(...any) error }
@@ -73,8 +81,8 @@ type scanner interface{ Scan(...any) error }
 func scanMint(from scanner) (*mintRow, error) {
 	var r mintRow
 	var hash []byte
-	var settleBy, keepUntil int64
-	err := from.Scan(&r.caller, &r.requestID, &r.key, &hash, &r.grantID, &r.recordID, &r.state, &r.answer, &settleBy, &keepUntil)
+	var settleBy, forgetAt int64
+	err := from.Scan(&r.caller, &r.requestID, &r.key, &hash, &r.recordID, &r.state, &r.answer, &settleBy, &forgetAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -82,31 +90,31 @@ func scanMint(from scanner) (*mintRow, error) {
 		return nil, fmt.Errorf("reading a remembered call: %w", err)
 	}
 	copy(r.bodyHash[:], hash)
-	r.settleBy, r.keepUntil = time.UnixMilli(settleBy), time.UnixMilli(keepUntil)
+	r.settleBy, r.forgetAt = time.UnixMilli(settleBy), time.UnixMilli(forgetAt)
 	return &r, nil
 }
 
-// remember keeps a call that was decided. Its request_id stays known for as long as
-// its signature is fresh.
-func (b *Broker) remember(ctx context.Context, tx *sql.Tx, c *call, m *mint, state, record string, answer *kept) error {
-	row := m.row(record)
-	sealed, err := b.seal(row, answer)
-	if err != nil {
-		return err
-	}
-	keepUntil := c.now.Add(keepAnswers)
-	forgetAt := keepUntil
-	if fresh := m.request.IssuedAt.Add(b.CallSkew); fresh.After(forgetAt) {
-		forgetAt = fresh
-	}
+// remember keeps a call as pending. It reports false where one with the same
+// request_id or Idempotency-Key is known: then nothing was changed.
+func remember(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (bool, error) {
 	key := sql.NullString{String: m.idempotencyKey, Valid: m.idempotencyKey != ""}
-	_, err = tx.ExecContext(ctx, `INSERT INTO mints
-		(caller, request_id, idempotency_key, body_hash, grant_id, record_id, state, answer, settle_by, keep_until, forget_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		row.caller, row.requestID, key, m.bodyHash[:], m.grant.ID, record, state, sealed,
-		m.settleBy.UnixMilli(), keepUntil.UnixMilli(), forgetAt.Add(time.Minute).UnixMilli())
+	result, err := tx.ExecContext(ctx, `INSERT INTO mints
+		(caller, request_id, idempotency_key, body_hash, record_id, state, answer, settle_by, forget_at)
+		VALUES ($1, $2, $3, $4, $5, 'pending', NULL, $6, $7) ON CONFLICT DO NOTHING`,
+		m.caller(), m.request.RequestID, key, m.bodyHash[:], m.intent.ID,
+		m.settleBy.UnixMilli(), now.Add(keepAnswers).UnixMilli())
 	if err != nil {
-		return fmt.Errorf("remembering a call: %w", err)
+		return false, fmt.Errorf("remembering a call: %w", err)
+	}
+	n, err := result.RowsAffected()
+	return n == 1, err
+}
+
+// forgetRow takes back what remember did.
+func forgetRow(ctx context.Context, tx *sql.Tx, row *mintRow) error {
+	_, err := tx.ExecContext(ctx, "DELETE FROM mints WHERE caller = $1 AND request_id = $2", row.caller, row.requestID)
+	if err != nil {
+		return fmt.Errorf("forgetting a call: %w", err)
 	}
 	return nil
 }
@@ -130,9 +138,9 @@ func (b *Broker) concludeRow(ctx context.Context, tx *sql.Tx, row *mintRow, stat
 // place is where an answer is sealed to: moved to another row it does not open.
 func (r *mintRow) place() string { return r.caller + "\x00" + r.requestID + "\x00" + r.recordID }
 
-// row is what there is to say of a call before it was remembered.
-func (m *mint) row(record string) *mintRow {
-	return &mintRow{caller: m.caller(), requestID: m.request.RequestID, key: m.idempotencyKey, recordID: record}
+// row is what is known of a call that was remembered.
+func (m *mint) row() *mintRow {
+	return &mintRow{caller: m.caller(), requestID: m.request.RequestID, key: m.idempotencyKey, recordID: m.intent.ID}
 }
 
 // seal is nothing for a call that cannot be asked for again.

@@ -40,8 +40,8 @@ func (b *Broker) SettleAll(ctx context.Context) error {
 }
 
 // Settle settles the mints whose deadline has passed without an outcome: what STS
-// may have given for them was not released. It deletes the answers whose window has
-// ended, and forgets calls whose signatures are no longer fresh.
+// may have given for them was not released. And it deletes the calls whose window has
+// ended, with their answers.
 func (b *Broker) Settle(ctx context.Context) error { return b.settle(ctx, b.Now()) }
 
 // settle does so with the pending mints that are to be settled by deadline.
@@ -75,7 +75,6 @@ func (b *Broker) due(ctx context.Context, now, deadline time.Time) (due bool, er
 	err = b.Store.View(ctx, func(tx *sql.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT
 			EXISTS (SELECT 1 FROM mints WHERE state = 'pending' AND settle_by <= $2)
-			OR EXISTS (SELECT 1 FROM mints WHERE (idempotency_key IS NOT NULL OR answer IS NOT NULL) AND keep_until <= $1 AND state <> 'pending')
 			OR EXISTS (SELECT 1 FROM mints WHERE forget_at <= $1 AND state <> 'pending')`, now.UnixMilli(), deadline.UnixMilli()).Scan(&due)
 	})
 	if err != nil {
@@ -120,18 +119,12 @@ func (b *Broker) settleRow(ctx context.Context, tx *sql.Tx, c *call, row *mintRo
 	return c.append(ctx, tx, &record)
 }
 
-// forget deletes answers and keys whose window has ended, and calls whose
-// signatures are no longer fresh.
+// forget deletes the calls whose window has ended, with their answers.
 func forget(ctx context.Context, tx *sql.Tx, now time.Time) error {
-	for _, query := range []string{
-		`UPDATE mints SET answer = NULL, idempotency_key = NULL WHERE (caller, request_id) IN (SELECT caller, request_id FROM mints
-			WHERE (idempotency_key IS NOT NULL OR answer IS NOT NULL) AND keep_until <= $1 AND state <> 'pending' LIMIT $2)`,
-		`DELETE FROM mints WHERE (caller, request_id) IN (SELECT caller, request_id FROM mints
-			WHERE forget_at <= $1 AND state <> 'pending' LIMIT $2)`,
-	} {
-		if _, err := tx.ExecContext(ctx, query, now.UnixMilli(), settleBatch); err != nil {
-			return fmt.Errorf("forgetting calls: %w", err)
-		}
+	_, err := tx.ExecContext(ctx, `DELETE FROM mints WHERE (caller, request_id) IN
+		(SELECT caller, request_id FROM mints WHERE forget_at <= $1 AND state <> 'pending' LIMIT $2)`, now.UnixMilli(), settleBatch)
+	if err != nil {
+		return fmt.Errorf("forgetting calls: %w", err)
 	}
 	return nil
 }

@@ -44,3 +44,21 @@ func (c *Client) GrantRevoke(ctx context.Context, sessionJWT, grantID string) (a
 	err := c.post(ctx, api.PathGrantRevoke, sessionJWT, api.GrantRevokeRequest{GrantID: grantID}, &answer)
 	return answer, err
 }
+
+// GrantShow returns one grant that the caller gave or was given. Another's is
+// api.CodeGrantUnknown, as if it did not exist.
+func (c *Client) GrantShow(ctx context.Context, sessionJWT, grantID string) (api.Grant, error) {
+	var answer api.GrantListResponse
+	path := api.PathGrantList + "?" + url.Values{"grant_id": {grantID}}.Encode()
+	if err := c.send(ctx, http.MethodGet, path, sessionJWT, nil, nil, &answer); err != nil {
+		return api.Grant{}, err
+	}
+	for _, g := range answer.Grants {
+		if g.GrantID == grantID {
+			return g, nil
+		}
+	}
+	refusal := api.Errorf(api.CodeGrantUnknown, "no grant %q that was given by this caller or to it", grantID)
+	refusal.Remediation = api.KindOf(refusal.Code).Remediation
+	return api.Grant{}, refusal
+}

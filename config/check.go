@@ -103,10 +103,6 @@ func checkTagKey(v string) error {
 	return nil
 }
 
-// ignored is the check of a variable that the broker itself does not use. The
-// verbs that do use it check it.
-func ignored(*Config, string) error { return nil }
-
 func oneOf(v string, allowed ...string) error {
 	if slices.Contains(allowed, v) {
 		return nil
@@ -116,17 +112,37 @@ func oneOf(v string, allowed ...string) error {
 
 func seconds(low, high int, field func(*Config) *time.Duration) func(*Config, string) error {
 	return func(c *Config, v string) error {
-		digits, err := strconv.ParseUint(v, 10, 31) // digits alone, no sign
-		if err != nil {
-			return errors.New("want a whole number of seconds")
-		}
-		n := int(digits)
-		if n < low || n > high {
-			return fmt.Errorf("want %d to %d seconds, got %d", low, high, n)
-		}
+		n, err := whole(v, "seconds", low, high)
 		*field(c) = time.Duration(n) * time.Second
-		return nil
+		return err
 	}
+}
+
+func days(low, high int, field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := whole(v, "days", low, high)
+		*field(c) = time.Duration(n) * 24 * time.Hour
+		return err
+	}
+}
+
+func mints(field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, v string) (err error) {
+		*field(c), err = whole(v, "mints a minute", 1, 1_000_000)
+		return err
+	}
+}
+
+func whole(v, unit string, low, high int) (int, error) {
+	digits, err := strconv.ParseUint(v, 10, 31) // digits alone, no sign
+	if err != nil {
+		return 0, fmt.Errorf("want a whole number of %s", unit)
+	}
+	n := int(digits)
+	if n < low || n > high {
+		return 0, fmt.Errorf("want %d to %d %s, got %d", low, high, unit, n)
+	}
+	return n, nil
 }
 
 // list splits at commas. An empty member is a mistake, not a name.

@@ -40,7 +40,27 @@ type Config struct {
 	LogFormat        string
 	LogLevel         string
 	ShutdownGrace    time.Duration
+
+	AWS           AWS
+	STSEndpoint   string // empty: AWS's own for the region
+	AWSSessionTTL time.Duration
+	RequireGrant  bool
+	GrantMax      time.Duration // longest life of a grant
+	CallSkew      time.Duration
+	Mints         Mints
+	Anchors       []string // "sqlite" is always among them
+	AnchorFile    string   // empty exactly when "file" is not in Anchors
 }
+
+// AWS is the account's side of the federation.
+type AWS struct{ Account, Region, Role, Bucket, Prefix string }
+
+// Configured reports whether the broker can give AWS credentials. Then every
+// member is set; otherwise Account, Region and Bucket are all empty.
+func (a AWS) Configured() bool { return a.Account != "" }
+
+// Mints say how many AWS credentials may be minted a minute.
+type Mints struct{ PerAccount, PerGrant, PerNetwork int }
 
 // variable is one row of the table.
 type variable struct {
@@ -90,11 +110,38 @@ var table = []variable{
 
 	{"BROKER_DATA_DIR", "data", "", "folder of the database (agentkeys init makes it)", true,
 		func(c *Config, v string) error { c.DataDir = v; return nil }},
-	{"BROKER_AWS_ACCOUNT", "federation", "", "AWS account, twelve digits; this variable and those below are for agentkeys federation alone", false, ignored},
-	{"BROKER_AWS_REGION", "federation", "", "region of the bucket and of STS", false, ignored},
-	{"BROKER_AWS_ROLE", "federation", "agentkeys-data-role", "name of the data role", false, ignored},
-	{"BROKER_AWS_BUCKET", "federation", "", "name of the bucket", false, ignored},
-	{"BROKER_AWS_PREFIX", "federation", "bots", "folder of the tenants in the bucket", false, ignored},
+
+	{"BROKER_AWS_ACCOUNT", "aws", "", "AWS account, twelve digits; this variable and the four below serve both the AWS credentials that the broker gives and agentkeys federation. The broker gives credentials when account, region and bucket are set, and none when none of them is", false,
+		func(c *Config, v string) error { c.AWS.Account = v; return checkOptional(v, checkAccount) }},
+	{"BROKER_AWS_REGION", "aws", "", "region of the bucket and of STS", false,
+		func(c *Config, v string) error { c.AWS.Region = v; return checkOptional(v, checkRegion) }},
+	{"BROKER_AWS_ROLE", "aws", "agentkeys-data-role", "name of the data role", false,
+		func(c *Config, v string) error { c.AWS.Role = v; return checkRole(v) }},
+	{"BROKER_AWS_BUCKET", "aws", "", "name of the bucket", false,
+		func(c *Config, v string) error { c.AWS.Bucket = v; return checkOptional(v, checkBucket) }},
+	{"BROKER_AWS_PREFIX", "aws", "bots", "folder of the tenants in the bucket", false,
+		func(c *Config, v string) error { c.AWS.Prefix = v; return checkFolder(v) }},
+
+	{"BROKER_REQUIRE_EXPLICIT_GRANT", "credentials", "true", "true or false; false lets a wallet mint for its own prefix without a grant, for a migration", false,
+		func(c *Config, v string) error { c.RequireGrant = v == "true"; return oneOf(v, "true", "false") }},
+	{"BROKER_GRANT_MAX_DAYS", "credentials", "90", "longest life of a grant, 1 to 3660", false,
+		days(1, 3660, func(c *Config) *time.Duration { return &c.GrantMax })},
+	{"BROKER_CALL_SKEW_SECONDS", "credentials", "120", "how far the time of a signed call may be from the broker's, 30 to 150; a call is remembered for longer than its signature is fresh", false,
+		seconds(30, 150, func(c *Config) *time.Duration { return &c.CallSkew })},
+	{"BROKER_AWS_SESSION_SECONDS", "credentials", "3600", "lifetime of AWS credentials, 900 to 43200; the role's own limit at AWS, 3600 unless it was raised, applies as well. AWS's SDKs renew credentials in their last 15 minutes with each request, and each renewal is a use of the grant", false,
+		seconds(900, 43200, func(c *Config) *time.Duration { return &c.AWSSessionTTL })},
+	{"BROKER_AWS_STS_ENDPOINT", "credentials", "", "URL of another STS than AWS's own for the region; https, or http on a loopback host", false,
+		func(c *Config, v string) error { c.STSEndpoint = v; return checkOptional(v, checkEndpoint) }},
+	{"BROKER_MINTS_PER_MINUTE_ACCOUNT", "credentials", "600", "AWS credentials that one account may mint a minute, 1 to 1000000; it refills evenly, and a minute's worth may be used at once", false,
+		mints(func(c *Config) *int { return &c.Mints.PerAccount })},
+	{"BROKER_MINTS_PER_MINUTE_GRANT", "credentials", "600", "the same under one grant", false,
+		mints(func(c *Config) *int { return &c.Mints.PerGrant })},
+	{"BROKER_MINTS_PER_MINUTE_NETWORK", "credentials", "6000", "the same from one network: an IPv4 address, or the /64 of an IPv6 address", false,
+		mints(func(c *Config) *int { return &c.Mints.PerNetwork })},
+	{"BROKER_AUDIT_ANCHORS", "credentials", "sqlite", "where a record must be durable before AWS credentials leave: sqlite, the database, and optionally file, a second file on another disk; by comma", false,
+		func(c *Config, v string) (err error) { c.Anchors, err = anchors(v); return err }},
+	{"BROKER_AUDIT_ANCHOR_FILE", "credentials", "", "the file of the anchor file (agentkeys init --anchor-file makes it); set exactly when file is an anchor", false,
+		func(c *Config, v string) error { c.AnchorFile = v; return nil }},
 
 	{"BROKER_LOG_FORMAT", "log", "json", "json or text", false,
 		func(c *Config, v string) error { c.LogFormat = v; return oneOf(v, "json", "text") }},
@@ -103,8 +150,8 @@ var table = []variable{
 }
 
 // Load reads the configuration from an environment in the form of os.Environ.
-// The error names every variable that is missing, unknown or wrong, a line
-// each.
+// The error names every variable that is missing, unknown, wrong, or at odds with
+// another, a line each.
 func Load(environ []string) (Config, error) {
 	given, errs := collect(environ)
 	var c Config
@@ -121,6 +168,7 @@ func Load(environ []string) (Config, error) {
 			errs = append(errs, fmt.Errorf("%s=%q: %w", v.name, value, err))
 		}
 	}
+	errs = append(errs, c.checkTogether()...)
 	if len(errs) > 0 {
 		return Config{}, errors.Join(errs...)
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -85,10 +86,128 @@ func TestLoadRefuses(t *testing.T) {
 		{"BROKER_TRUSTED_PROXIES=10.0.0.0/8,,", "got an empty one"},
 		{"BROKER_LOG_LEVEL=verbose", "want one of debug, info, warn, error"},
 		{"BROKER_OIDC_AUDIENCE=", "want 1 to 255 characters"},
+		{"BROKER_MINTS_PER_MINUTE_ACCOUNT=0", "want 1 to 1000000 mints a minute, got 0"},
+		{"BROKER_MINTS_PER_MINUTE_GRANT=1000001", "want 1 to 1000000 mints a minute, got 1000001"},
+		{"BROKER_MINTS_PER_MINUTE_NETWORK=", "want a whole number of mints a minute"},
+		{"BROKER_REQUIRE_EXPLICIT_GRANT=no", "want one of true, false"},
+		{"BROKER_REQUIRE_EXPLICIT_GRANT=", "want one of true, false"},
+		{"BROKER_GRANT_MAX_DAYS=0", "want 1 to 3660 days, got 0"},
+		{"BROKER_GRANT_MAX_DAYS=3661", "want 1 to 3660 days, got 3661"},
+		{"BROKER_CALL_SKEW_SECONDS=29", "want 30 to 150 seconds, got 29"},
+		{"BROKER_CALL_SKEW_SECONDS=151", "want 30 to 150 seconds, got 151"},
+		{"BROKER_AWS_SESSION_SECONDS=899", "want 900 to 43200 seconds, got 899"},
+		{"BROKER_AWS_SESSION_SECONDS=43201", "want 900 to 43200 seconds, got 43201"},
+		{"BROKER_AWS_STS_ENDPOINT=http://sts.example.com", `want https (http only on a loopback host), got "http"`},
+		{"BROKER_AWS_STS_ENDPOINT=http://127.0.0.1.example.com", "want https"},
+		{"BROKER_AWS_STS_ENDPOINT=http://localhost@sts.example.com", "no user, path, query or fragment"},
+		{"BROKER_AWS_STS_ENDPOINT=https://sts.example.com/", "no user, path, query or fragment"},
+		{"BROKER_AWS_STS_ENDPOINT=https://sts.example.com:0", "want a port from 1 to 65535"},
+		{"BROKER_AWS_STS_ENDPOINT=https://:443", "want a host name"},
+		{"BROKER_AWS_STS_ENDPOINT=sts.example.com", "want scheme://host"},
+		{"BROKER_AUDIT_ANCHORS=", "want sqlite among them"},
+		{"BROKER_AUDIT_ANCHORS=file", "want sqlite among them"},
+		{"BROKER_AUDIT_ANCHORS=sqlite,sqlite", `got "sqlite" twice`},
+		{"BROKER_AUDIT_ANCHORS=sqlite,evm", `want one of sqlite, file, got "evm"`},
+		{"BROKER_AUDIT_ANCHORS=sqlite,", "got an empty one"},
+		{"BROKER_AUDIT_ANCHORS=sqlite,file", "BROKER_AUDIT_ANCHOR_FILE is not set"},
+		{"BROKER_AUDIT_ANCHOR_FILE=anchor.jsonl", "BROKER_AUDIT_ANCHORS does not name the anchor file"},
+		{"BROKER_AWS_ACCOUNT=12345678901", "want twelve digits"},
+		{"BROKER_AWS_ACCOUNT=1234567890123", "want twelve digits"},
+		{"BROKER_AWS_REGION=us-east", "want the form us-east-1"},
+		{"BROKER_AWS_ROLE=arn:aws:iam::111122223333:role/x", "want a role name, not an ARN"},
+		{"BROKER_AWS_ROLE=", "want a role name"},
+		{"BROKER_AWS_ROLE=" + strings.Repeat("r", 65), "want a role name"},
+		{"BROKER_AWS_BUCKET=" + strings.Repeat("b", 64), "want 3 to 63"},
+		{"BROKER_AWS_BUCKET=Acme", "want 3 to 63 of a-z"},
+		{"BROKER_AWS_BUCKET=192.0.2.1", "want no IP address"},
+		{"BROKER_AWS_BUCKET=acme..mail", "no two dots"},
+		{"BROKER_AWS_PREFIX=", "want 1 to 512"},
+		{"BROKER_AWS_PREFIX=bots/", "want no slash at either end"},
+		{"BROKER_AWS_PREFIX=bots/../x", "neither . nor .. as a segment"},
+		{"BROKER_AWS_PREFIX=bots/*", "no wildcard"},
 	} {
 		_, err := Load(environ(tc.variable))
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", tc.variable, err, tc.want)
+		}
+	}
+}
+
+// want compares what one configuration loads as with what is wanted.
+func want(t *testing.T, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	c, err := Load(environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, c.AWS, AWS{Role: "agentkeys-data-role", Prefix: "bots"})
+	want(t, c.AWS.Configured(), false)
+	want(t, c.Mints, Mints{PerAccount: 600, PerGrant: 600, PerNetwork: 6000})
+	want(t, c.Anchors, []string{"sqlite"})
+	want(t, []any{c.RequireGrant, c.GrantMax, c.CallSkew, c.AWSSessionTTL, c.STSEndpoint, c.AnchorFile},
+		[]any{true, 90 * 24 * time.Hour, 2 * time.Minute, time.Hour, "", ""})
+
+	c, err = Load(environ("BROKER_AWS_ACCOUNT=111122223333", "BROKER_AWS_REGION=us-gov-east-1", "BROKER_AWS_BUCKET=acme-agent-mail",
+		"BROKER_AWS_ROLE=r", "BROKER_AWS_PREFIX=a/b", "BROKER_MINTS_PER_MINUTE_ACCOUNT=1", "BROKER_MINTS_PER_MINUTE_GRANT=2",
+		"BROKER_MINTS_PER_MINUTE_NETWORK=1000000", "BROKER_REQUIRE_EXPLICIT_GRANT=false", "BROKER_GRANT_MAX_DAYS=3660",
+		"BROKER_CALL_SKEW_SECONDS=30", "BROKER_AWS_SESSION_SECONDS=43200", "BROKER_AWS_STS_ENDPOINT=http://[::1]:4566",
+		"BROKER_AUDIT_ANCHORS=file, sqlite", "BROKER_AUDIT_ANCHOR_FILE=/mnt/anchor.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, c.AWS, AWS{"111122223333", "us-gov-east-1", "r", "acme-agent-mail", "a/b"})
+	want(t, c.AWS.Configured(), true)
+	want(t, c.Mints, Mints{PerAccount: 1, PerGrant: 2, PerNetwork: 1_000_000})
+	want(t, c.Anchors, []string{"file", "sqlite"})
+	want(t, []any{c.RequireGrant, c.GrantMax, c.CallSkew, c.AWSSessionTTL, c.STSEndpoint, c.AnchorFile},
+		[]any{false, 3660 * 24 * time.Hour, 30 * time.Second, 12 * time.Hour, "http://[::1]:4566", "/mnt/anchor.jsonl"})
+}
+
+// Half an account is a mistake; it must not leave a broker that gives nothing.
+func TestAWSIsSetTogether(t *testing.T) {
+	values := map[string]string{"ACCOUNT": "111122223333", "REGION": "us-east-1", "BUCKET": "acme-agent-mail"}
+	names := []string{"ACCOUNT", "REGION", "BUCKET"}
+	for mask := range 8 {
+		var given, missing []string
+		for i, name := range names {
+			if mask>>i&1 == 1 {
+				given = append(given, "BROKER_AWS_"+name+"="+values[name])
+			} else {
+				missing = append(missing, "BROKER_AWS_"+name)
+				given = append(given, []string{"OTHER=", "BROKER_AWS_" + name + "="}[i%2]) // absent and empty are the same
+			}
+		}
+		_, err := Load(environ(given...))
+		if whole := len(missing) == 0 || len(missing) == 3; whole != (err == nil) {
+			t.Errorf("%q: %v", given, err)
+		}
+		if err != nil && !strings.HasSuffix(err.Error(), " set, "+strings.Join(missing, " and ")+" not") {
+			t.Errorf("%q: the error %q does not name %q alone as missing", given, err, missing)
+		}
+	}
+	if _, err := Load(environ("BROKER_AWS_ROLE=r", "BROKER_AWS_PREFIX=p")); err != nil {
+		t.Errorf("a role and a prefix alone, which have defaults: %v", err)
+	}
+}
+
+// The commands of agentkeys federation take the rest from flags and files.
+func TestCheckNamesAdmitsAPart(t *testing.T) {
+	if err := CheckNames([]string{"BROKER_AWS_ACCOUNT=111122223333", "BROKER_AUDIT_ANCHOR_FILE=x"}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSTSEndpoint(t *testing.T) {
+	for _, endpoint := range []string{"https://sts.us-east-1.amazonaws.com", "https://vpce-1.sts.us-east-1.vpce.amazonaws.com:8443",
+		"http://localhost:4566", "http://127.0.0.1", "https://[2001:db8::1]", "https://192.0.2.1"} {
+		if _, err := Load(environ("BROKER_AWS_STS_ENDPOINT=" + endpoint)); err != nil {
+			t.Errorf("%s: %v", endpoint, err)
 		}
 	}
 }

@@ -190,6 +190,7 @@ func (k *checker) run() {
 	k.cage(nobody)
 	k.owners(sessions)
 	k.serviceAdvice()
+	k.revocations()
 }
 
 // unknownAdministrators speaks of administrators whom the account does not have: a

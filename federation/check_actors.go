@@ -225,7 +225,7 @@ func (k *checker) federated() []*caller {
 	var all []*caller
 	for _, u := range k.Users {
 		a := k.user(u)
-		arn := "arn:" + k.Config.partition() + ":sts::" + k.Config.Account + ":federated-user/" + defaultSessionName
+		arn := "arn:" + k.Config.Partition() + ":sts::" + k.Config.Account + ":federated-user/" + defaultSessionName
 		l := k.at(a)
 		for _, tags := range append([]map[string]string{{k.Config.TagKey: k.tenants[0]}}, k.askedTags(l.all())...) {
 			may := true
@@ -275,7 +275,7 @@ func (k *checker) tagKeys(keys *policy.Context, entity, session map[string]strin
 // session is a session of a role.
 func (k *checker) session(r *Role, sessionName, called string, tags map[string]string) *caller {
 	c := k.Config
-	arn := "arn:" + c.partition() + ":sts::" + c.Account + ":assumed-role/" + r.Name + "/" + sessionName
+	arn := "arn:" + c.Partition() + ":sts::" + c.Account + ":assumed-role/" + r.Name + "/" + sessionName
 	id := r.ID + ":" + sessionName
 	a := k.newActor(called, policy.Principal{
 		Kind: policy.RoleSession, Account: c.Account, ARN: arn, Issuer: r.ARN, ID: r.ID, SessionID: id,
@@ -330,10 +330,10 @@ func (k *checker) strangerAccount() string {
 // them is theirs to say, so it is taken to be everything.
 func (k *checker) strangers() []*caller {
 	account := k.strangerAccount()
-	arns := []string{"arn:" + k.Config.partition() + ":iam::" + account + ":role/stranger"}
+	arns := []string{"arn:" + k.Config.Partition() + ":iam::" + account + ":role/stranger"}
 	arns = append(arns, k.namesakes(account)...)
 	for _, named := range k.accountsNamed() {
-		arns = append(arns, "arn:"+k.Config.partition()+":iam::"+named+":role/stranger")
+		arns = append(arns, "arn:"+k.Config.Partition()+":iam::"+named+":role/stranger")
 		arns = append(arns, k.namesakes(named)...)
 	}
 	arns = append(arns, k.principalsNamed()...)
@@ -468,7 +468,7 @@ func (k *checker) namesakes(account string) []string {
 	var arns []string
 	allows := func(r rune) bool { return r == '/' || r < 128 && roleForm.MatchString(string(r)) }
 	for _, kind := range []string{"role/", "user/"} {
-		start := "arn:" + k.Config.partition() + ":iam::" + account + ":" + kind
+		start := "arn:" + k.Config.Partition() + ":iam::" + account + ":" + kind
 		limits := policy.Alphabet{Allows: allows, Min: len(start) + 1, Max: len(start) + 64}
 		for _, arn := range k.distinguish("principal ARN", start, globs, limits, "stranger") {
 			if path := arn[len(start):]; !strings.HasPrefix(path, "/") && !strings.HasSuffix(path, "/") {

@@ -73,3 +73,23 @@ func (k *checker) adviseServiceLinked(a *caller) {
 			"belong to AWS services, which read or list tenants' objects with them")
 	}
 }
+
+// revocations speaks of what agentkeys revoke put on the data role, which is no
+// fault: sessions of today are issued after it.
+func (k *checker) revocations() {
+	for _, d := range k.data.Inline {
+		_, name, _ := strings.Cut(d.Name, ", inline policy ")
+		if d.Policy == nil || !strings.HasPrefix(name, revocationPrefix) {
+			continue
+		}
+		r, err := readRevocation(k.Config, name, d.Policy)
+		switch {
+		case err != nil:
+			k.advise("%v", err)
+		case k.now.Before(r.Over()):
+			k.advise("sessions of tenant %s from before %s are revoked; that can go at %s", r.Tenant, stamp(r.Since), stamp(r.Over()))
+		default:
+			k.advise("sessions of tenant %s from before %s are revoked and over; agentkeys revoke --clear takes that away", r.Tenant, stamp(r.Since))
+		}
+	}
+}

@@ -46,7 +46,7 @@ var cageActions = []struct {
 func (k *checker) resourcesOf(on string, a *caller) []string {
 	c := k.Config
 	arn := func(service, region, rest string) string {
-		return "arn:" + c.partition() + ":" + service + ":" + region + ":" + c.Account + ":" + rest
+		return "arn:" + c.Partition() + ":" + service + ":" + region + ":" + c.Account + ":" + rest
 	}
 	var list []string
 	switch on {

@@ -89,7 +89,7 @@ func newStage(t *testing.T, account *Account, i *issuer, real string, objects []
 func (s *stage) expressible() error {
 	a := s.account
 	switch {
-	case a.Config.partition() != "aws":
+	case a.Config.Partition() != "aws":
 		return inexpressible{"another partition"}
 	case a.Organization != nil, len(a.AccessPoints) > 0, a.ACL != nil:
 		return inexpressible{"an organization, an access point or an ACL"}

@@ -201,21 +201,21 @@ func (c Config) ProviderID() string {
 
 // ProviderARN is the ARN of the OIDC provider.
 func (c Config) ProviderARN() string {
-	return "arn:" + c.partition() + ":iam::" + c.Account + ":oidc-provider/" + c.ProviderID()
+	return "arn:" + c.Partition() + ":iam::" + c.Account + ":oidc-provider/" + c.ProviderID()
 }
 
 // RoleARN is the ARN of the data role.
 func (c Config) RoleARN() string {
-	return "arn:" + c.partition() + ":iam::" + c.Account + ":role/" + c.Role
+	return "arn:" + c.Partition() + ":iam::" + c.Account + ":role/" + c.Role
 }
 
 // sessionARN is the ARN of a session of the data role.
 func (c Config) sessionARN(name string) string {
-	return "arn:" + c.partition() + ":sts::" + c.Account + ":assumed-role/" + c.Role + "/" + name
+	return "arn:" + c.Partition() + ":sts::" + c.Account + ":assumed-role/" + c.Role + "/" + name
 }
 
 // BucketARN is the ARN of the bucket.
-func (c Config) BucketARN() string { return "arn:" + c.partition() + ":s3:::" + c.Bucket }
+func (c Config) BucketARN() string { return "arn:" + c.Partition() + ":s3:::" + c.Bucket }
 
 // TenantPrefix is where the tenant with that tag keeps its objects, with the
 // slash at the end.
@@ -233,7 +233,9 @@ var partitions = []struct{ region, name string }{
 	{"eusc-", "aws-eusc"},
 }
 
-func (c Config) partition() string {
+// Partition is the part of AWS that the region is in, such as "aws": the second
+// word of every ARN there.
+func (c Config) Partition() string {
 	for _, p := range partitions {
 		if strings.HasPrefix(c.Region, p.region) {
 			return p.name

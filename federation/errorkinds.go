@@ -38,6 +38,9 @@ const (
 	laterChange = "A role or a trust policy takes seconds to be in force after a change; try again."
 )
 
+// busy is what the refusals come from that pass by themselves.
+var busy = []errorCause{{"", "too many calls at once", "Try again after a moment; keep sessions until they end rather than ask for one each time."}}
+
 // errorKinds are the errors of STS (the API's models, and recordings of AWS), of S3
 // and of its signatures.
 var errorKinds = []errorKind{
@@ -98,6 +101,10 @@ var errorKinds = []errorKind{
 			{"key", "the key set cannot be had", "Serve it at the jwks_uri."},
 			{"", "the issuer was down or slow for a moment", "Try again."}},
 		later: "It was a moment's failure; try again."},
+	{code: "Throttling", sts: true, meaning: "STS was asked more often than it lets this account ask. It may be tried again.", causes: busy},
+	{code: "RequestLimitExceeded", sts: true, meaning: "STS was asked more often than it lets this account ask. It may be tried again.", causes: busy},
+	{code: "SlowDown", sts: true, meaning: "AWS was asked more often than it answers just now. It may be tried again.", causes: busy},
+	{code: "ServiceUnavailable", sts: true, meaning: "AWS is too busy just now, or down. It may be tried again.", causes: busy},
 	{code: "IDPRejectedClaim", sts: true, meaning: "The identity provider itself refused the token.",
 		causes: []errorCause{{"times", "the token has expired or was revoked", "Mint a fresh token."}}},
 	{code: "AccessDenied", message: says("perform sts:tagsession"), sts: true,

@@ -93,12 +93,12 @@ func (e *explainer) checkParameters() ExplainStep {
 func (e *explainer) checkRoleARN(s ExplainStep) ExplainStep {
 	told := &ToldError{Status: http.StatusBadRequest, Code: "ValidationError", Message: clip(e.RoleARN, 512) + " is invalid"}
 	m := roleARNForm.FindStringSubmatch(e.RoleARN)
-	want := "arn:" + e.Config.partition() + ":iam::<account>:role/<name>"
+	want := "arn:" + e.Config.Partition() + ":iam::<account>:role/<name>"
 	switch {
 	case m == nil:
 		return s.compared(want, e.RoleARN).fails("that is no role's ARN", told, "Give the role's ARN: "+e.Config.RoleARN()+".")
-	case m[1] != e.Config.partition():
-		return s.compared(want, e.RoleARN).fails(fmt.Sprintf("the role's ARN is of partition %s, and region %s is in %s", m[1], e.Config.Region, e.Config.partition()),
+	case m[1] != e.Config.Partition():
+		return s.compared(want, e.RoleARN).fails(fmt.Sprintf("the role's ARN is of partition %s, and region %s is in %s", m[1], e.Config.Region, e.Config.Partition()),
 			told.inOtherWords(), "Call STS in a region of the role's partition, or correct the ARN.")
 	}
 	return s

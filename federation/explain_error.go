@@ -35,8 +35,8 @@ type ErrorCause struct {
 
 // The verdicts of a cause.
 const (
-	causeIsThis   = "it is this"
-	causeRuledOut = "ruled out"
+	CauseIsThis   = "it is this"
+	CauseRuledOut = "ruled out"
 )
 
 // The forms in which clients print an error.
@@ -166,7 +166,7 @@ func (e *explainer) readError() {
 	e.ownRequest(message)
 	for _, c := range k.causes {
 		weighed := e.weigh(c)
-		same := func(have ErrorCause) bool { return have.Verdict == causeIsThis && have.Step == weighed.Step }
+		same := func(have ErrorCause) bool { return have.Verdict == CauseIsThis && have.Step == weighed.Step }
 		if !slices.ContainsFunc(r.Causes, same) {
 			r.Causes = append(r.Causes, weighed)
 		}
@@ -194,12 +194,12 @@ func (e *explainer) weigh(c errorCause) ErrorCause {
 	case s == nil:
 		return out
 	case s.Outcome == StepFails:
-		out.Verdict, out.Why, out.Fix = causeIsThis, s.Why, s.Fix
+		out.Verdict, out.Why, out.Fix = CauseIsThis, s.Why, s.Fix
 		if c.step == stepRequest {
 			out.Why = s.Title + ": " + s.Why
 		}
 	case s.Outcome == StepOK:
-		out.Verdict = causeRuledOut
+		out.Verdict = CauseRuledOut
 	}
 	return out
 }
@@ -230,7 +230,7 @@ func (e *explainer) concludeError(r *ErrorReading, k *errorKind) {
 		return
 	}
 	for _, c := range r.Causes {
-		if c.Verdict != causeIsThis {
+		if c.Verdict != CauseIsThis {
 			continue
 		}
 		r.Explained = true

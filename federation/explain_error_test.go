@@ -58,6 +58,7 @@ func TestErrorsOnRecord(t *testing.T) {
 		"InvalidIdentityToken: The web identity token provided could not be validated.":                              "does not say at what",
 		"InvalidIdentityToken: source_identity passed in claim is not in correct format.":                            "source identity",
 		"InvalidIdentityToken: The requested role is not one of the roles passed in the claim.":                      "lists roles",
+		"Throttling: Rate exceeded":                                                                                  "more often", "ThrottlingException: Rate exceeded": "more often", "RequestLimitExceeded: x": "more often", "SlowDown: x": "more often", "ServiceUnavailable: x": "too busy",
 		"IDPCommunicationError: x": "could not reach", "IDPRejectedClaim: x": "refused the token",
 		"AccessDenied: Not authorized to perform sts:AssumeRoleWithWebIdentity":                                              "does not trust this token, or does not exist",
 		"AccessDenied: Not authorized to perform sts:TagSession":                                                             "does not allow sts:TagSession",
@@ -167,7 +168,7 @@ func TestErrorTogetherWithDocuments(t *testing.T) {
 		in := explainReference(t)
 		test.change(&in)
 		x := Explain(in)
-		i := slices.IndexFunc(x.Error.Causes, func(c ErrorCause) bool { return c.Verdict == causeIsThis })
+		i := slices.IndexFunc(x.Error.Causes, func(c ErrorCause) bool { return c.Verdict == CauseIsThis })
 		step := ""
 		if i >= 0 {
 			step = x.Error.Causes[i].Step

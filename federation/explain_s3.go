@@ -162,14 +162,14 @@ func (e *explainer) sessionRequest(r S3Request) *policy.Request {
 	name := e.role.Name
 	p := policy.Principal{
 		Kind: policy.RoleSession, Account: account, Issuer: e.RoleARN, ID: e.role.ID, SessionID: e.role.ID + ":" + e.SessionName,
-		ARN: "arn:" + e.Config.partition() + ":sts::" + account + ":assumed-role/" + name + "/" + e.SessionName,
+		ARN: "arn:" + e.Config.Partition() + ":sts::" + account + ":assumed-role/" + name + "/" + e.SessionName,
 	}
 	c := e.commonContext()
 	for key, value := range map[string]string{
 		"aws:PrincipalArn": e.RoleARN, "aws:PrincipalAccount": account, "aws:PrincipalType": "AssumedRole", "aws:userid": p.SessionID,
 		"aws:MultiFactorAuthPresent": "false", "aws:ResourceAccount": e.Config.Account, "s3:ResourceAccount": e.Config.Account,
 		"s3:signatureversion":   "AWS4-HMAC-SHA256",
-		"aws:FederatedProvider": "arn:" + e.Config.partition() + ":iam::" + account + ":oidc-provider/" + providerKey(e.id.issuer),
+		"aws:FederatedProvider": "arn:" + e.Config.Partition() + ":iam::" + account + ":oidc-provider/" + providerKey(e.id.issuer),
 	} {
 		c.Set(key, value)
 	}

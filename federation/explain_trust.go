@@ -181,7 +181,7 @@ func explainLevels(levels []Level) ([][]*policy.Policy, error) {
 func (e *explainer) trustRequest(action string) *policy.Request {
 	c := e.commonContext()
 	account := accountOfARN(e.RoleARN)
-	provider := "arn:" + e.Config.partition() + ":iam::" + account + ":oidc-provider/" + providerKey(e.id.issuer)
+	provider := "arn:" + e.Config.Partition() + ":iam::" + account + ":oidc-provider/" + providerKey(e.id.issuer)
 	c.Set("aws:PrincipalAccount", account)
 	c.Set("aws:PrincipalType", "User")
 	c.Set("aws:userid", provider)

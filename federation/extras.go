@@ -152,5 +152,5 @@ func inboundMail(c Config, folder string) policy.Statement {
 
 // sesARN is the ARN of something at SES in the account and region.
 func (c Config) sesARN(resource string) string {
-	return "arn:" + c.partition() + ":ses:" + c.Region + ":" + c.Account + ":" + resource
+	return "arn:" + c.Partition() + ":ses:" + c.Region + ":" + c.Account + ":" + resource
 }

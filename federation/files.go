@@ -425,7 +425,7 @@ func (r folder) accessPoints() error {
 }
 
 func (c Config) accessPointARN(name string) string {
-	return "arn:" + c.partition() + ":s3:" + c.Region + ":" + c.Account + ":accesspoint/" + name
+	return "arn:" + c.Partition() + ":s3:" + c.Region + ":" + c.Account + ":accesspoint/" + name
 }
 
 type jsonLevel struct {

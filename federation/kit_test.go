@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,7 +121,12 @@ type account struct {
 	intercept func(actor string, w http.ResponseWriter, r *http.Request) bool
 	mu        sync.Mutex        // guards actors
 	actors    map[string]string // access key id to actor
+	// ahead is how far AWS's clock is from this machine's, in nanoseconds.
+	ahead atomic.Int64
 }
+
+// now is AWS's clock.
+func (a *account) now() time.Time { return time.Now().Add(time.Duration(a.ahead.Load())) }
 
 var (
 	sessionIn = regexp.MustCompile(`RoleSessionName=proof-([a-z]+)`)
@@ -131,6 +137,7 @@ var (
 // ServeHTTP stands between the prover and the local AWS. It learns from STS whose
 // session is whose.
 func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", a.now().UTC().Format(http.TimeFormat))
 	actor, isSTS := "", false
 	if r.Method == http.MethodPost && r.URL.Path == "/" && r.Header.Get("Authorization") == "" {
 		body, err := io.ReadAll(r.Body)
@@ -171,7 +178,7 @@ func newAccount(t testing.TB) *account {
 		Issuer: a.issuer.url, Account: "000011112222", Region: "us-east-1", Role: DefaultRole,
 		Bucket: "agentkeys-test", Prefix: DefaultPrefix, TagKey: DefaultTagKey, Audience: DefaultAudience,
 	}
-	conf := localaws.Config{Dir: t.TempDir(), Account: a.config.Account, Region: a.config.Region}
+	conf := localaws.Config{Dir: t.TempDir(), Account: a.config.Account, Region: a.config.Region, Now: a.now}
 	if err := localaws.Create(conf); err != nil {
 		t.Fatal(err)
 	}

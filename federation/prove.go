@@ -69,16 +69,28 @@ func Prove(ctx context.Context, p Proof) (*Report, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
+	defer p.setDefaults()()
+	v := newProver(p)
+	v.run(ctx)
+	v.cleanUp(ctx)
+	v.conclude()
+	return v.report, nil
+}
+
+// setDefaults fills in what the caller left open. What it returns is to be called
+// in the end.
+func (p *Proof) setDefaults() (done func()) {
 	if p.CallTimeout == 0 {
 		p.CallTimeout = 15 * time.Second
 	}
 	if p.Now == nil {
 		p.Now = time.Now
 	}
+	done = func() {}
 	if p.Target.HTTPClient == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.WriteBufferSize = maxRequest
-		defer transport.CloseIdleConnections()
+		done = transport.CloseIdleConnections
 		p.Target.HTTPClient = &http.Client{
 			Transport: transport,
 			// A redirect means a wrong region. It must not carry a signed request
@@ -87,11 +99,7 @@ func Prove(ctx context.Context, p Proof) (*Report, error) {
 		}
 	}
 	p.Target.HTTPClient = wholeRequests{p.Target.HTTPClient}
-	v := newProver(p)
-	v.run(ctx)
-	v.cleanUp(ctx)
-	v.conclude()
-	return v.report, nil
+	return done
 }
 
 // Validate reports what Prove would not start with.
@@ -319,12 +327,26 @@ func (v *prover) sessionProbe(id, group, label, what, actor string, want Answer)
 	}
 }
 
-// assume calls STS, without a signature, as the call is meant to be made.
+// webSession is what STS gives for a web identity token.
+type webSession struct {
+	arn    string
+	issued time.Time // in whole seconds: what aws:TokenIssueTime holds
+	client *s3.Client
+}
+
+// assume calls STS for a session and a client with its keys.
 func (v *prover) assume(ctx context.Context, token, name string) (r reply, arn string, client *s3.Client) {
+	r, s := v.exchange(ctx, token, name)
+	return r, s.arn, s.client
+}
+
+// exchange calls STS, without a signature, as the call is meant to be made.
+func (v *prover) exchange(ctx context.Context, token, name string) (r reply, s webSession) {
+	const lifetime = 900 // seconds, the shortest
 	r = v.ask(ctx, func(ctx context.Context) reply {
 		out, err := v.sts.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
 			RoleArn: aws.String(v.Config.RoleARN()), RoleSessionName: aws.String(sessionName(name)),
-			WebIdentityToken: &token, DurationSeconds: aws.Int32(900),
+			WebIdentityToken: &token, DurationSeconds: aws.Int32(lifetime),
 		})
 		if err != nil {
 			return read(err)
@@ -334,11 +356,13 @@ func (v *prover) assume(ctx context.Context, token, name string) (r reply, arn s
 				message: "STS answered without credentials", advice: "Check the STS endpoint."}
 		}
 		c := out.Credentials
-		arn = aws.ToString(out.AssumedRoleUser.Arn)
-		client = v.s3Client(aws.ToString(c.AccessKeyId), aws.ToString(c.SecretAccessKey), aws.ToString(c.SessionToken))
+		s = webSession{
+			arn: aws.ToString(out.AssumedRoleUser.Arn), issued: aws.ToTime(c.Expiration).Add(-lifetime * time.Second),
+			client: v.s3Client(aws.ToString(c.AccessKeyId), aws.ToString(c.SecretAccessKey), aws.ToString(c.SessionToken)),
+		}
 		return read(nil)
 	})
-	return r, arn, client
+	return r, s
 }
 
 var notInSessionName = regexp.MustCompile(`[^A-Za-z0-9_+=,.@-]+`)

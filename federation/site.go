@@ -149,16 +149,26 @@ func (s site) inlineNames(ctx context.Context) ([]string, error) {
 }
 
 func (s site) inline(ctx context.Context, name string) (*policy.Document, error) {
+	text, err := s.inlineText(ctx, name)
+	if err != nil || text == "" {
+		return nil, err
+	}
+	d, err := policy.Parse([]byte(text))
+	return d, failed("reading the inline policy", s.Role+"/"+name, err)
+}
+
+// inlineText is an inline policy as it was put.
+func (s site) inlineText(ctx context.Context, name string) (string, error) {
 	thing := s.Role + "/" + name
 	got, err := s.IAM.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &s.Role, PolicyName: &name})
 	if hasCode(err, "NoSuchEntity") {
-		return nil, nil
+		return "", nil
 	}
 	if err != nil {
-		return nil, failed("iam GetRolePolicy", thing, err)
+		return "", failed("iam GetRolePolicy", thing, err)
 	}
-	d, err := stored(aws.ToString(got.PolicyDocument))
-	return d, failed("reading the inline policy", thing, err)
+	text, err := url.PathUnescape(aws.ToString(got.PolicyDocument))
+	return text, failed("reading the inline policy", thing, err)
 }
 
 func (s site) putInline(ctx context.Context, name string, d *policy.Document) error {

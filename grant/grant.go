@@ -65,7 +65,8 @@ type Terms struct {
 }
 
 // New makes a grant by an owner, or says as an *Error why the terms are none that
-// can be granted. A grant lives at most longest.
+// can be granted. A grant lives at most longest. Its end is cut to the second, so
+// that the row, its proof and the session policies say the same.
 func New(owner identity.Identity, t Terms, longest time.Duration, now time.Time) (Grant, error) {
 	daemon, err := identity.ParseAddress(t.Daemon)
 	if err != nil {
@@ -82,6 +83,7 @@ func New(owner identity.Identity, t Terms, longest time.Duration, now time.Time)
 	if err != nil {
 		return Grant{}, refuse(CodeInvalid, "actions: %v", err)
 	}
+	t.ExpiresAt = t.ExpiresAt.UTC().Truncate(time.Second)
 	if !t.ExpiresAt.After(now) || t.ExpiresAt.After(now.Add(longest)) {
 		return Grant{}, refuse(CodeInvalid, "expires_at: want a time after %s and not after %s, got %s", stamp(now), stamp(now.Add(longest)), stamp(t.ExpiresAt))
 	}
@@ -90,7 +92,7 @@ func New(owner identity.Identity, t Terms, longest time.Duration, now time.Time)
 	}
 	return Grant{
 		ID: idPrefix + rand.Text()[:idLength], Owner: owner.OmniAccount(), Tenant: owner.TenantTag(), Daemon: daemon, Service: t.Service,
-		Path: path, Actions: actions, CreatedAt: now.UTC().Truncate(time.Millisecond), ExpiresAt: t.ExpiresAt.UTC(), MaxUses: t.MaxUses,
+		Path: path, Actions: actions, CreatedAt: now.UTC().Truncate(time.Millisecond), ExpiresAt: t.ExpiresAt, MaxUses: t.MaxUses,
 	}, nil
 }
 
@@ -105,18 +107,33 @@ type Request struct {
 }
 
 // Check says whether a grant allows a request at a time: nil, or an *Error with
-// the reason.
+// the reason. Of several it is the first of: another daemon's, revoked, expired,
+// out of scope, exhausted. Another daemon's grant is refused in the words of Find
+// for one that does not exist.
 func Check(g Grant, r Request, now time.Time) error {
 	switch {
 	case g.Daemon != r.Daemon:
-		return refuse(CodeRequired, "want a grant for %s, got one for another address", r.Daemon)
-	case !g.RevokedAt.IsZero():
+		return absent(r.Daemon, g.ID)
+	case !g.RevokedAt.IsZero() || !now.Before(g.ExpiresAt):
+		return g.ended(now)
+	case g.Service != r.Service || !g.Path.Covers(r.Path) || r.Path.check() != nil:
+		return refuse(CodeScope, "grant %s is for %s under %q, got %.40q under %.200q", g.ID, g.Service, g.Path, r.Service, r.Path)
+	}
+	return g.ended(now)
+}
+
+func absent(daemon, id string) *Error {
+	return refuse(CodeRequired, "%s has no grant %.40q", daemon, id)
+}
+
+// ended says whether and why a grant allows nothing any more.
+func (g Grant) ended(now time.Time) error {
+	switch g.Status(now) {
+	case "revoked":
 		return refuse(CodeRevoked, "grant %s was revoked at %s", g.ID, stamp(g.RevokedAt))
-	case !now.Before(g.ExpiresAt):
+	case "expired":
 		return refuse(CodeExpired, "grant %s ended at %s, and it is %s", g.ID, stamp(g.ExpiresAt), stamp(now))
-	case g.Service != r.Service || !g.Path.Covers(r.Path):
-		return refuse(CodeScope, "grant %s is for %s under %q, got %.40q under %q", g.ID, g.Service, g.Path, r.Service, r.Path)
-	case g.UsedCount >= g.MaxUses:
+	case "exhausted":
 		return refuse(CodeExhausted, "grant %s has been used %d times of %d", g.ID, g.UsedCount, g.MaxUses)
 	}
 	return nil

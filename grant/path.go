@@ -2,7 +2,6 @@ package grant
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -14,15 +13,10 @@ type Path string
 const Root Path = "/"
 
 // The bounds of a path. Its length lets a session policy that names it four times
-// stay under the 2,048 characters of AWS.
+// stay under the 2,048 characters of AWS; Target.Check says whether it does.
 const (
 	maxPath     = 200
 	maxSegments = 16
-)
-
-var (
-	segmentForm = regexp.MustCompile(`^[A-Za-z0-9._=@+-]+$`)
-	tenantForm  = regexp.MustCompile(`^(?:0[xX][0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})$`)
 )
 
 // ParsePath reads a path in its one spelling but for a slash at the end, which it
@@ -58,12 +52,50 @@ func checkSegment(segment string) error {
 	switch {
 	case segment == "." || segment == "..":
 		return fmt.Errorf("want segments that are names, got %q", segment)
-	case !segmentForm.MatchString(segment):
+	case !isName(segment):
 		return fmt.Errorf("want segments of A-Z a-z 0-9 and . _ = @ + -, got %q", segment)
-	case tenantForm.MatchString(segment):
+	case isTenant(segment):
 		return fmt.Errorf("want a path under the owner's own prefix, which names no tenant, got %q", segment)
 	}
 	return nil
+}
+
+func isName(s string) bool {
+	for _, c := range []byte(s) {
+		if !isHex(c) && (c < 'g' || c > 'z') && (c < 'G' || c > 'Z') && !strings.ContainsRune("._=@+-", rune(c)) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isTenant reports whether s has the form of a tenant in any case: a wallet's 0x and
+// 40 hexadecimal digits, or an omni account's 64.
+func isTenant(s string) bool {
+	digits := s
+	switch {
+	case len(s) == 42 && strings.EqualFold(s[:2], "0x"):
+		digits = s[2:]
+	case len(s) != 64:
+		return false
+	}
+	for _, c := range []byte(digits) {
+		if !isHex(c) {
+			return false
+		}
+	}
+	return true
+}
+
+func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' }
+
+// check refuses a path that is not as ParsePath spells it.
+func (p Path) check() error {
+	parsed, err := ParsePath(string(p))
+	if err == nil && parsed != p {
+		err = fmt.Errorf("want it as %q, got %q", parsed, p)
+	}
+	return err
 }
 
 // Covers reports whether the path holds all that other holds.

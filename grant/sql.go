@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"agentkeys/identity"
 )
 
 // columns lists the members of a Grant in the order of scan and Insert.
@@ -15,36 +17,65 @@ const columns = `grant_id, owner, tenant, daemon, service, path, actions, create
 
 // Insert adds a grant that New made.
 func Insert(ctx context.Context, tx *sql.Tx, g Grant) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO grants (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, NULL, NULL, '')`,
+	_, err := tx.ExecContext(ctx, `INSERT INTO grants (`+columns+`, leads)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, NULL, NULL, '', 0)`,
 		g.ID, g.Owner, g.Tenant, g.Daemon, g.Service, string(g.Path), g.Actions.String(), g.CreatedAt.UnixMilli(), g.ExpiresAt.UnixMilli(), g.MaxUses)
+	if err == nil {
+		err = lead(ctx, tx, g)
+	}
 	if err != nil {
 		return fmt.Errorf("adding grant %s: %w", g.ID, err)
 	}
 	return nil
 }
 
+// lead marks the one of the grants beside g that Find looks at: see the migration.
+// Whatever adds or ends a grant calls it.
+func lead(ctx context.Context, tx *sql.Tx, g Grant) error {
+	const beside = "daemon = $1 AND service = $2 AND path = $3 AND owner = $4"
+	args := []any{g.Daemon, g.Service, string(g.Path), g.Owner}
+	_, err := tx.ExecContext(ctx, "UPDATE grants SET leads = 0 WHERE "+beside+" AND leads = 1", args...)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE grants SET leads = 1 WHERE seq = (SELECT seq FROM grants
+		WHERE `+beside+` AND revoked_at IS NULL AND used_count < max_uses ORDER BY expires_at DESC, seq LIMIT 1)`, args...)
+	return err
+}
+
 // Find returns the grant that allows a request, or says as an *Error why there is
-// none: the one that the request names, or the oldest of those that fit. Where
-// more than one owner's fit and none is named it is refused, since the choice
-// would be one of tenants.
+// none: the one that the request names, or of those that fit the one that ends
+// last, the oldest of several such. Where more than one owner's fit and none is
+// named it is refused, since the choice would be one of tenants.
+//
+// Anybody may grant to any daemon, so a caller that names no grant may be given a
+// stranger's tenant once its owner's grants have ended: it must look at whose they
+// are.
 func Find(ctx context.Context, tx *sql.Tx, r Request, now time.Time) (Grant, error) {
+	if err := r.Path.check(); err != nil {
+		return Grant{}, refuse(CodeScope, "no grant reaches a path like that: %v", err)
+	}
 	if r.GrantID != "" {
 		return findNamed(ctx, tx, r, now)
 	}
-	fitting, err := query(ctx, tx, onPaths(r, ` AND revoked_at IS NULL AND expires_at > $3 AND used_count < max_uses ORDER BY seq`), onPathsArgs(r, now)...)
-	if err != nil {
+	// The first two of each path are two owners', if there are two.
+	where, args := r.onPaths("AND leads = 1 AND expires_at > %s ORDER BY expires_at DESC, seq LIMIT 2", now.UnixMilli())
+	fitting, err := query(ctx, tx, where+" ORDER BY expires_at DESC, seq", args...)
+	switch {
+	case err != nil:
 		return Grant{}, fmt.Errorf("finding a grant: %w", err)
+	case len(fitting) == 0:
+		return Grant{}, whyNone(ctx, tx, r, now)
 	}
 	for _, g := range fitting {
+		if err := Check(g, r, now); err != nil {
+			return Grant{}, fmt.Errorf("finding a grant: the database leads to one that allows nothing: %v", err)
+		}
 		if g.Owner != fitting[0].Owner {
 			return Grant{}, refuse(CodeAmbiguous, "grants of more than one owner fit, %s and %s among them", fitting[0].ID, g.ID)
 		}
 	}
-	if len(fitting) > 0 {
-		return fitting[0], Check(fitting[0], r, now)
-	}
-	return Grant{}, whyNone(ctx, tx, r, now)
+	return fitting[0], nil
 }
 
 func findNamed(ctx context.Context, tx *sql.Tx, r Request, now time.Time) (Grant, error) {
@@ -53,7 +84,7 @@ func findNamed(ctx context.Context, tx *sql.Tx, r Request, now time.Time) (Grant
 		return Grant{}, fmt.Errorf("finding a grant: %w", err)
 	}
 	if len(found) == 0 {
-		return Grant{}, refuse(CodeRequired, "%s has no grant %.40q", r.Daemon, r.GrantID)
+		return Grant{}, absent(r.Daemon, r.GrantID)
 	}
 	if refusal := Check(found[0], r, now); refusal != nil {
 		return Grant{}, refusal
@@ -62,9 +93,10 @@ func findNamed(ctx context.Context, tx *sql.Tx, r Request, now time.Time) (Grant
 }
 
 // whyNone looks for the newest grant that would have fitted once, and then for any
-// other of the service.
+// other of the service. It always returns an error.
 func whyNone(ctx context.Context, tx *sql.Tx, r Request, now time.Time) error {
-	past, err := query(ctx, tx, onPaths(r, " AND $3 = $3 ORDER BY seq DESC LIMIT 1"), onPathsArgs(r, now)...)
+	where, args := r.onPaths("ORDER BY seq DESC LIMIT 1")
+	past, err := query(ctx, tx, where+" ORDER BY seq DESC LIMIT 1", args...)
 	if err == nil && len(past) == 0 {
 		past, err = query(ctx, tx, "WHERE daemon = $1 AND service = $2 LIMIT 1", r.Daemon, r.Service)
 	}
@@ -73,63 +105,92 @@ func whyNone(ctx context.Context, tx *sql.Tx, r Request, now time.Time) error {
 		return fmt.Errorf("finding a grant: %w", err)
 	case len(past) == 0:
 		return refuse(CodeRequired, "%s has no grant for %.40q", r.Daemon, r.Service)
-	case past[0].Path.Covers(r.Path):
-		return Check(past[0], r, now)
+	case !past[0].Path.Covers(r.Path):
+		return refuse(CodeScope, "no grant of %s for %s reaches %q", r.Daemon, r.Service, r.Path)
 	}
-	return refuse(CodeScope, "no grant of %s for %s reaches %q", r.Daemon, r.Service, r.Path)
+	if refusal := past[0].ended(now); refusal != nil {
+		return refusal
+	}
+	return fmt.Errorf("finding a grant: grant %s fits, and the database does not lead to it", past[0].ID)
 }
 
-// onPaths selects the daemon's grants whose path covers that of the request: one
-// of its ancestors each, so that an index finds them.
-func onPaths(r Request, rest string) string {
-	marks := make([]string, len(r.Path.ancestors()))
-	for i := range marks {
-		marks[i] = fmt.Sprintf("$%d", i+4)
+// onPaths selects of the daemon's grants the first on each path that covers the
+// request's. rest says which are first; it has a %s for each of its arguments.
+func (r Request) onPaths(rest string, more ...any) (where string, args []any) {
+	args = []any{r.Daemon, r.Service}
+	marks := make([]any, len(more))
+	for i := range more {
+		args = append(args, more[i])
+		marks[i] = fmt.Sprintf("$%d", len(args))
 	}
-	return "WHERE daemon = $1 AND service = $2 AND path IN (" + strings.Join(marks, ", ") + ")" + rest
-}
-
-func onPathsArgs(r Request, now time.Time) []any {
-	args := []any{r.Daemon, r.Service, now.UnixMilli()}
-	for _, p := range r.Path.ancestors() {
+	rest = fmt.Sprintf(rest, marks...)
+	var b strings.Builder
+	for i, p := range r.Path.ancestors() {
 		args = append(args, string(p))
+		if i > 0 {
+			b.WriteString(" UNION ALL ")
+		}
+		fmt.Fprintf(&b, "SELECT seq FROM (SELECT seq FROM grants WHERE daemon = $1 AND service = $2 AND path = $%d %s) AS p%d", len(args), rest, i)
 	}
-	return args
+	return "WHERE seq IN (" + b.String() + ")", args
 }
 
 // Use counts one use of a grant, for the audit record that names it. A grant that
-// has ended or is used up meanwhile is an *Error.
+// has ended since Find returned it is an *Error that says how.
 func Use(ctx context.Context, tx *sql.Tx, g Grant, record string, now time.Time) error {
-	result, err := tx.ExecContext(ctx, `UPDATE grants SET used_count = used_count + 1, last_used_at = $2, last_record_id = $3
-		WHERE grant_id = $1 AND used_count < max_uses AND revoked_at IS NULL AND expires_at > $2`, g.ID, now.UnixMilli(), record)
+	var used bool
+	err := tx.QueryRowContext(ctx, `UPDATE grants SET used_count = used_count + 1, last_used_at = $2, last_record_id = $3,
+			leads = CASE WHEN used_count + 1 < max_uses THEN leads ELSE 0 END
+		WHERE grant_id = $1 AND used_count < max_uses AND revoked_at IS NULL AND expires_at > $2
+		RETURNING used_count = max_uses`, g.ID, now.UnixMilli(), record).Scan(&used)
+	if errors.Is(err, sql.ErrNoRows) {
+		return whyUnused(ctx, tx, g.ID, now)
+	}
+	if err == nil && used {
+		err = lead(ctx, tx, g)
+	}
 	if err != nil {
 		return fmt.Errorf("using grant %s: %w", g.ID, err)
 	}
-	if n, err := result.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(err, refuse(CodeExhausted, "grant %s was used up or ended meanwhile", g.ID))
-	}
 	return nil
+}
+
+// whyUnused always returns an error.
+func whyUnused(ctx context.Context, tx *sql.Tx, id string, now time.Time) error {
+	g, err := ByID(ctx, tx, id)
+	if err == nil {
+		err = g.ended(now)
+	}
+	if err == nil {
+		err = fmt.Errorf("using grant %s: it could not be counted, and it has not ended", id)
+	}
+	return err
 }
 
 // Revoke ends a grant of an owner and returns since when it is revoked, which is
 // the same each time. It reports whether this call did it. Another owner's grant
 // is as unknown as one that does not exist.
 func Revoke(ctx context.Context, tx *sql.Tx, owner, id string, now time.Time) (g Grant, first bool, err error) {
+	result, err := tx.ExecContext(ctx, `UPDATE grants SET revoked_at = $3, leads = 0
+		WHERE grant_id = $1 AND owner = $2 AND revoked_at IS NULL`, id, owner, now.UnixMilli())
+	if err != nil {
+		return Grant{}, false, fmt.Errorf("revoking a grant: %w", err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		return Grant{}, false, fmt.Errorf("revoking a grant: %w", err)
+	}
 	found, err := query(ctx, tx, "WHERE grant_id = $1 AND owner = $2", id, owner)
+	if err == nil && n > 0 {
+		err = lead(ctx, tx, found[0])
+	}
 	switch {
 	case err != nil:
 		return Grant{}, false, fmt.Errorf("revoking a grant: %w", err)
 	case len(found) == 0:
 		return Grant{}, false, refuse(CodeUnknown, "no grant %.40q", id)
-	case !found[0].RevokedAt.IsZero():
-		return found[0], false, nil
 	}
-	g = found[0]
-	g.RevokedAt = now.UTC().Truncate(time.Millisecond)
-	if _, err := tx.ExecContext(ctx, "UPDATE grants SET revoked_at = $2 WHERE grant_id = $1", id, g.RevokedAt.UnixMilli()); err != nil {
-		return Grant{}, false, fmt.Errorf("revoking grant %s: %w", id, err)
-	}
-	return g, true, nil
+	return found[0], n > 0, nil
 }
 
 // ByID returns a grant whoever asks.
@@ -179,10 +240,15 @@ func List(ctx context.Context, tx *sql.Tx, q Query) ([]Grant, error) {
 		}
 	}
 	// Two selections, each by its index; an OR would read the whole table.
-	found, err := query(ctx, tx, `WHERE seq IN (
-		SELECT seq FROM (SELECT seq FROM grants WHERE owner = $1 AND seq < $3 AND ($4 = '' OR grant_id = $4) ORDER BY seq DESC LIMIT $5) AS given
-		UNION SELECT seq FROM (SELECT seq FROM grants WHERE daemon = $2 AND seq < $3 AND ($4 = '' OR grant_id = $4) ORDER BY seq DESC LIMIT $5) AS received)
-		ORDER BY seq DESC LIMIT $5`, q.Owner, q.Daemon, before, q.ID, q.Limit)
+	where := `WHERE seq IN (
+		SELECT seq FROM (SELECT seq FROM grants WHERE owner = $1 AND seq < $3 ORDER BY seq DESC LIMIT $4) AS given
+		UNION ALL SELECT seq FROM (SELECT seq FROM grants WHERE daemon = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4) AS received)
+		ORDER BY seq DESC LIMIT $4`
+	args := []any{q.Owner, q.Daemon, before, q.Limit}
+	if q.ID != "" {
+		where, args = "WHERE grant_id = $1 AND (owner = $2 OR daemon = $3) AND seq < $4", []any{q.ID, q.Owner, q.Daemon, before}
+	}
+	found, err := query(ctx, tx, where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("listing grants: %w", err)
 	}
@@ -218,11 +284,18 @@ func scan(rows *sql.Rows) (Grant, error) {
 	if err != nil {
 		return Grant{}, err
 	}
-	if g.Path, err = ParsePath(path); err != nil {
+	g.Path = Path(path)
+	if err := g.Path.check(); err != nil {
 		return Grant{}, fmt.Errorf("grant %s in the database: path: %w", g.ID, err)
 	}
-	if g.Actions, err = parseActions(strings.Split(actions, ",")); err != nil {
+	if g.Actions, err = parseActions(strings.Split(actions, ",")); err == nil && g.Actions.String() != actions {
+		err = fmt.Errorf("want %s, got %s", g.Actions, actions)
+	}
+	if err != nil {
 		return Grant{}, fmt.Errorf("grant %s in the database: actions: %w", g.ID, err)
+	}
+	if wallet := (identity.Identity{Type: identity.EVM, Value: g.Tenant}); g.Tenant != g.Owner && wallet.OmniAccount() != g.Owner {
+		return Grant{}, fmt.Errorf("grant %s in the database: tenant: %s is not that of owner %s", g.ID, g.Tenant, g.Owner)
 	}
 	g.CreatedAt, g.ExpiresAt = fromMillis(created), fromMillis(expires)
 	if revoked.Valid {

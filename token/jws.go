@@ -48,7 +48,7 @@ func (k *Key) sign(typ string, payload []byte) (Secret, error) {
 	if err != nil {
 		return Secret{}, fmt.Errorf("signing with %s: %w", k.ID(), err)
 	}
-	return newSecret(string(strict.AppendEncode(append(input, '.'), sig))), nil
+	return NewSecret(string(strict.AppendEncode(append(input, '.'), sig))), nil
 }
 
 // signES256 asks the signer for an ASN.1 signature, the form that every

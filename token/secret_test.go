@@ -13,7 +13,7 @@ import (
 
 func TestSecretDoesNotPrint(t *testing.T) {
 	const text = "eyJhbGciOi.very.secret"
-	s := newSecret(text)
+	s := NewSecret(text)
 	type holder struct {
 		Token Secret
 		More  map[string]*Secret
@@ -55,13 +55,65 @@ func TestSecretDoesNotPrint(t *testing.T) {
 
 func TestSecretForm(t *testing.T) {
 	// SHA-256 of "abc" is ba7816bf… (FIPS 180-2, appendix B.1).
-	if got := fmt.Sprintf("%#v", newSecret("abc")); got != "[secret ba78…]" {
+	if got := fmt.Sprintf("%#v", NewSecret("abc")); got != "[secret ba78…]" {
 		t.Errorf("want [secret ba78…], got %s", got)
 	}
-	if got := string(toJSON(t, newSecret("abc"))); got != `"[secret ba78…]"` {
+	if got := string(toJSON(t, NewSecret("abc"))); got != `"[secret ba78…]"` {
 		t.Errorf(`want "[secret ba78…]", got %s`, got)
 	}
 	if got := fmt.Sprint(Secret{}); got != "[secret, empty]" {
 		t.Errorf("want [secret, empty], got %s", got)
 	}
+}
+
+func TestRedact(t *testing.T) {
+	const jwt = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwczovL2kifQ.c2lnbmF0dXJlLW9m"
+	for _, test := range []struct{ name, secret, text, want string }{
+		{"nothing of it", jwt, "No OpenIDConnect provider found in your account for https://issuer.example", "No OpenIDConnect provider found in your account for https://issuer.example"},
+		{"all of it", jwt, "bad token " + jwt + ", sorry", "bad token [secret], sorry"},
+		{"twice", jwt, jwt + " and " + jwt, "[secret] and [secret]"},
+		{"its signature", jwt, "signature <c2lnbmF0dXJlLW9m>", "signature <[secret]>"},
+		{"a piece of eight", jwt, "a c2lnbmF0 b", "a [secret] b"},
+		{"a piece of seven", jwt, "a c2lnbmF b", "a c2lnbmF b"},
+		{"wrapped at every fifth", jwt, "x eyJhb\nGciOi\nJFUzI\n1NiJ9 y", "x [secret] y"},
+		{"with dots between", jwt, "x e.y.J.h.b.G.c.i.O.i y", "x [secret] y"},
+		{"with letters beyond ASCII between", jwt, "x eyJhéGci…", "x eyJhéGci…"},
+		{"cut at letters beyond ASCII", jwt, "é" + "eyJhbGciOi" + "é", "é[secret]é"},
+		{"shorter than a piece", "abc", "abcd-xabc", "[secret]d-x[secret]"},
+		{"empty", "", "text", "text"},
+		{"no text", jwt, "", ""},
+	} {
+		if got := NewSecret(test.secret).Redact(test.text); got != test.want {
+			t.Errorf("%s: want %q, got %q", test.name, test.want, got)
+		}
+	}
+	if got := (Secret{}).Redact("text"); got != "text" {
+		t.Errorf("the zero Secret: want the text, got %q", got)
+	}
+}
+
+// FuzzRedact holds that no piece of the secret is left, and that text without one
+// stays as it is.
+func FuzzRedact(f *testing.F) {
+	f.Add("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwcyJ9.c2ln", "bad eyJhbGciOiJFUzI1NiJ9 and c2ln")
+	f.Add("aaaaaaaaaaaaaaaa", "aaaaaaaaa-aaaaaaaaa")
+	f.Add("wJalrXUtnFEMI/K7MDENG", "wJalrXUt\nnFEMI/K7MDENG\xff")
+	f.Fuzz(func(t *testing.T, secret, text string) {
+		got := NewSecret(secret).Redact(text)
+		bare, _ := tokenCharacters(secret)
+		found := false
+		for i := 0; i+giveaways <= len(bare); i++ {
+			piece := bare[i : i+giveaways]
+			found = found || strings.Contains(text, piece)
+			if strings.Contains(got, piece) {
+				t.Fatalf("%q is left in %q", piece, got)
+			}
+		}
+		if found && !strings.Contains(got, redacted) {
+			t.Fatalf("want a mark where something was cut, got %q", got)
+		}
+		if again := NewSecret(secret).Redact(text + got); strings.Count(again, redacted) == 0 && again != text+got {
+			t.Fatalf("changed without a mark: %q", again)
+		}
+	})
 }

@@ -111,6 +111,7 @@ func checkLoopback(flag, addr string) error {
 func (p *program) serveDev(ctx context.Context, dir string, state devState, made bool, public, awsListener net.Listener) (err error) {
 	log := newLog(p.stderr, "text", "info")
 	c := localConfig(dir, state.Issuer)
+	mintLocally(&c, state.Bucket, "http://"+awsListener.Addr().String())
 	keys, err := loadKeys(c)
 	if err != nil {
 		return err
@@ -127,10 +128,11 @@ func (p *program) serveDev(ctx context.Context, dir string, state devState, made
 	if err != nil {
 		return err
 	}
-	b, err := broker.New(parts)
+	b, err := takeOver(ctx, parts)
 	if err != nil {
 		return err
 	}
+	defer background(ctx, b.Run)()
 	a, err := openAWS(awsListener.Addr(), awsConfig(dir, log))
 	if err != nil {
 		return err
@@ -312,6 +314,25 @@ With these in the environment, the ways in that are left and the proof of what i
   {{sh .Program}} federation prove --config {{sh .Federation}} --endpoint-url {{.AWS}} \
       --wallet {{sh .AliceKey}} --wallet {{sh .BobKey}} --oidc-key {{sh .OIDCKey}}
 {{end}}
+Alice lets bob's agent into her reports/ and nowhere else, and takes it back. The three lists
+are allowed, AccessDenied and, after that, grant_revoked:
+
+  GRANT=$({{sh .Program}} grant create --broker {{.Issuer}} \
+      --wallet {{sh .AliceKey}} \
+      --daemon {{.Bob}} --path reports --expires 24h --uses 100)
+  as_bob() {
+    {{sh .Program}} creds --broker {{.Issuer}} \
+      --wallet {{sh .BobKey}} --path reports -- \
+      aws --endpoint-url {{.AWS}} --region {{.Region}} "$@"
+  }
+  ALICE=s3://{{.Bucket}}/{{.Prefix}}/{{.AliceTag}}
+  echo hello | as_bob s3 cp - $ALICE/reports/hello.txt
+  as_bob s3 ls $ALICE/reports/
+  as_bob s3 ls $ALICE/
+  {{sh .Program}} grant revoke --broker {{.Issuer}} \
+      --wallet {{sh .AliceKey}} $GRANT
+  as_bob s3 ls $ALICE/reports/
+
 Ctrl-C stops both servers.
 
 `))

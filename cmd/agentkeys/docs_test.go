@@ -1,11 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"agentkeys/api"
 	"agentkeys/federation"
+	"agentkeys/grant"
 )
 
 // The page on the AWS side has a row for every verb and every code.
@@ -27,5 +35,95 @@ func TestFederationPageIsWhole(t *testing.T) {
 		if !strings.Contains(string(page), "\n| `"+verb.Name()+"` |") {
 			t.Errorf("no row for the verb %s", verb.Name())
 		}
+	}
+}
+
+// The pages' commands that revoke are ones that the program knows.
+func TestPagesRevokeAsTheProgramDoes(t *testing.T) {
+	flag := regexp.MustCompile(`--[a-z0-9-]+`)
+	for _, name := range []string{"federation.md", "runbook.md"} {
+		page, err := os.ReadFile("../../docs/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commands := regexp.MustCompile("agentkeys revoke [^`\n]*--[^`\n]*").FindAllString(string(page), -1)
+		if len(commands) == 0 {
+			t.Errorf("%s revokes nothing", name)
+		}
+		for _, command := range commands {
+			flags := (&program{}).revoke().Flags()
+			for _, f := range flag.FindAllString(command, -1) {
+				if flags.Lookup(strings.TrimPrefix(f, "--")) == nil {
+					t.Errorf("%s says %q: there is no flag %s", name, command, f)
+				}
+			}
+		}
+	}
+}
+
+const grantsPage = "../../docs/grants.md"
+
+// The page on grants has a row for every command and for every code that a grant or
+// a call for credentials alone can have, with the status of that code.
+func TestGrantsPageIsWhole(t *testing.T) {
+	page, err := os.ReadFile(grantsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verbs := (&program{}).grant().Commands()
+	if len(verbs) == 0 {
+		t.Fatal("no verbs")
+	}
+	for _, verb := range verbs {
+		if !strings.Contains(string(page), "\n| `grant "+verb.Name()+"` |") {
+			t.Errorf("no row for the verb %s", verb.Name())
+		}
+	}
+	if !strings.Contains(string(page), "\n| `creds` |") {
+		t.Error("no row for creds")
+	}
+	told := 0
+	ours := regexp.MustCompile(`^(?:grant|call|idempotency|sts|mint|budget|scope|wallet|aws|audit)_`)
+	for _, code := range api.Codes() {
+		if !ours.MatchString(string(code)) {
+			continue
+		}
+		told++
+		if !strings.Contains(string(page), fmt.Sprintf("\n| `%s` | %d |", code, api.KindOf(code).Status)) {
+			t.Errorf("no row for the code %s with status %d", code, api.KindOf(code).Status)
+		}
+	}
+	if told == 0 {
+		t.Fatal("no codes")
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| [0-9]{3} \\|").FindAllStringSubmatch(string(page), -1) {
+		if !slices.Contains(api.Codes(), api.Code(row[1])) {
+			t.Errorf("a row for %s, which is no code", row[1])
+		}
+	}
+}
+
+// The session policy that the page shows is what such a grant compiles to.
+func TestGrantsPageShowsTheSessionPolicy(t *testing.T) {
+	page, err := os.ReadFile(grantsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(page)
+	if shown == nil {
+		t.Fatal("the page shows no policy")
+	}
+	const tenant = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8"
+	want, err := grant.SessionPolicy(grant.Target{Partition: "aws", Bucket: "acme-agent-mail", Prefix: "bots"}, tenant, "reports",
+		grant.Actions{grant.ActionList, grant.ActionGet}, time.Date(2026, 12, 31, 18, 0, 0, 0, time.UTC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := json.Compact(&got, bytes.ReplaceAll(shown[1], []byte("TENANT"), []byte(tenant))); err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != want {
+		t.Errorf("the page shows\n%s\nand the grant compiles to\n%s", got.String(), want)
 	}
 }

@@ -147,10 +147,8 @@ func (p *program) runProve(cmd *cobra.Command, o *proveOptions) error {
 
 // check holds the flags against each other.
 func (o *proveOptions) check(cmd *cobra.Command) error {
-	for _, e := range []struct{ flag, url string }{{"sts-endpoint-url", o.stsEndpoint}, {"s3-endpoint-url", o.s3Endpoint}} {
-		if u, err := url.Parse(e.url); e.url != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-			return fmt.Errorf("--%s: want a URL with http or https, got %q", e.flag, e.url)
-		}
+	if err := o.checkEndpoints(); err != nil {
+		return err
 	}
 	set := cmd.Flags().Changed
 	switch {
@@ -185,6 +183,15 @@ func (o *proveOptions) check(cmd *cobra.Command) error {
 		return errors.New("--keep is for --out-dir")
 	case o.keep < 1:
 		return fmt.Errorf("--keep: want at least 1, got %d", o.keep)
+	}
+	return nil
+}
+
+func (o *proveOptions) checkEndpoints() error {
+	for _, e := range []struct{ flag, url string }{{"sts-endpoint-url", o.stsEndpoint}, {"s3-endpoint-url", o.s3Endpoint}} {
+		if u, err := url.Parse(e.url); e.url != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			return fmt.Errorf("--%s: want a URL with http or https, got %q", e.flag, e.url)
+		}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 // house says which of our packages each package may import. Imports point one
 // way, and the packages at the edge know nothing of one another.
 var house = map[string][]string{
+	"agentkeys/anchor":        {"agentkeys/audit"},
 	"agentkeys/api":           {},
 	"agentkeys/audit":         {},
 	"agentkeys/auth":          {"agentkeys/identity"},

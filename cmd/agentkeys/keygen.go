@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentkeys/anchor"
 	"agentkeys/client"
 	"agentkeys/store"
 	"agentkeys/token"
@@ -72,34 +74,60 @@ func (p *program) keygenWallet(out string) error {
 const databaseFile = "agentkeys.db"
 
 func (p *program) init() *cobra.Command {
-	var dir string
+	var dir, anchorFile string
 	cmd := &cobra.Command{
-		Use:     "init --data-dir DIR",
-		Short:   "Make the data folder and its database; agentkeys serve never does",
-		Example: "  agentkeys init --data-dir /var/lib/agentkeys",
+		Use:   "init --data-dir DIR [--anchor-file FILE]",
+		Short: "Make the data folder, its database and an anchor file; agentkeys serve never does",
+		Long: `Makes what agentkeys serve wants to find, and never anything over what is there already.
+
+  --data-dir     the data folder and its database (BROKER_DATA_DIR)
+  --anchor-file  a second file for the audit records, best on another disk (BROKER_AUDIT_ANCHOR_FILE); also
+                 alone, for a broker that has its database`,
+		Example: "  agentkeys init --data-dir /var/lib/agentkeys --anchor-file /mnt/audit/anchor.jsonl",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
+			if dir == "" && anchorFile == "" {
 				return usage(hint{errors.New("--data-dir is missing: it names the folder to make"), `see "agentkeys init --help"`})
 			}
-			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return fmt.Errorf("making the data folder: %w", err)
+			if dir != "" {
+				if err := p.initData(cmd.Context(), dir); err != nil {
+					return err
+				}
 			}
-			info, err := os.Stat(dir)
-			if err != nil {
-				return fmt.Errorf("making the data folder: %w", err)
+			if anchorFile != "" {
+				return p.initAnchor(anchorFile)
 			}
-			if perm := info.Mode().Perm(); perm&0o022 != 0 {
-				return hint{fmt.Errorf("making the data folder: %s: want a folder that its owner alone can write, got mode %#o", dir, perm), "chmod 700 " + dir}
-			}
-			path := filepath.Join(dir, databaseFile)
-			if err := store.Create(cmd.Context(), path); err != nil {
-				return err
-			}
-			fmt.Fprintf(p.stdout, "made %s\n", path)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&dir, "data-dir", "", "folder to make the database in")
+	cmd.Flags().StringVar(&anchorFile, "anchor-file", "", "file to make for a second copy of the audit records")
 	return cmd
+}
+
+func (p *program) initData(ctx context.Context, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	if perm := info.Mode().Perm(); perm&0o022 != 0 {
+		return hint{fmt.Errorf("making the data folder: %s: want a folder that its owner alone can write, got mode %#o", dir, perm), "chmod 700 " + dir}
+	}
+	path := filepath.Join(dir, databaseFile)
+	if err := store.Create(ctx, path); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "made %s\n", path)
+	return nil
+}
+
+func (p *program) initAnchor(path string) error {
+	if err := anchor.CreateFile(path); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "made %s\n", path)
+	return nil
 }

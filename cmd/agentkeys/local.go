@@ -79,7 +79,16 @@ func localConfig(dir, issuer string) config.Config {
 		OIDCKeyFile: filepath.Join(dir, oidcKeyFile), SessionKeyFile: filepath.Join(dir, sessionKeyFile),
 		OIDCTokenTTL: 5 * time.Minute, SessionTTL: 5 * time.Hour, JWKSMaxAge: 5 * time.Minute,
 		WalletChainIDs: []int64{1},
+		AWSSessionTTL:  time.Hour, RequireGrant: true, GrantMax: 90 * 24 * time.Hour, CallSkew: 2 * time.Minute,
+		Mints:   config.Mints{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
+		Anchors: []string{"sqlite"},
 	}
+}
+
+// mintLocally has a broker mint AWS credentials from the local AWS at a URL.
+func mintLocally(c *config.Config, bucket, url string) {
+	c.AWS = config.AWS{Account: localAccount, Region: localRegion, Role: localRole, Bucket: bucket, Prefix: localPrefix}
+	c.STSEndpoint = url
 }
 
 // localAWS is a local AWS that serves on a loopback port.

@@ -138,7 +138,7 @@ Start with "agentkeys demo": it needs no account and no set-up.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(hint{err, `see "` + cmd.CommandPath() + ` --help"`})
 	})
-	root.AddCommand(p.demo(), p.dev(), p.serve(), p.init(), p.keygen(), p.certificate(), p.mint(), p.token(), p.federation())
+	root.AddCommand(p.demo(), p.dev(), p.serve(), p.init(), p.keygen(), p.certificate(), p.mint(), p.grant(), p.creds(), p.revoke(), p.token(), p.federation())
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Version = root.Version
 		cmd.SetVersionTemplate("agentkeys {{.Version}}\n")

@@ -133,8 +133,8 @@ func (o *proveOptions) controlOf(c federation.Config) (controlSource, error) {
 	return nil, nil
 }
 
-// signedControl signs the control with the issuer's key.
-func signedControl(keyFile string, c federation.Config) (controlSource, error) {
+// issuerOf signs tokens with the issuer's key, as the broker does.
+func issuerOf(keyFile string, c federation.Config) (*token.WebIdentities, error) {
 	key, err := token.LoadKeyFile(keyFile, token.PurposeOIDC)
 	if err != nil {
 		return nil, err
@@ -143,8 +143,13 @@ func signedControl(keyFile string, c federation.Config) (controlSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	identities, err := token.NewWebIdentities(token.WebIdentityConfig{
+	return token.NewWebIdentities(token.WebIdentityConfig{
 		Issuer: c.Issuer, Audience: c.Audience, Keys: ring, TTL: 5 * time.Minute, TagKey: c.TagKey})
+}
+
+// signedControl signs the control with the issuer's key.
+func signedControl(keyFile string, c federation.Config) (controlSource, error) {
+	identities, err := issuerOf(keyFile, c)
 	if err != nil {
 		return nil, err
 	}

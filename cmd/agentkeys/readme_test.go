@@ -72,7 +72,7 @@ func TestReadmeCommandsExist(t *testing.T) {
 		t.Error("CI and the README do not name the same test command")
 	}
 	p := &program{}
-	for _, m := range regexp.MustCompile(`(?m)agentkeys (init|keygen|serve|demo|dev|mint|federation)\b`).FindAllStringSubmatch(string(readme), -1) {
+	for _, m := range regexp.MustCompile(`(?m)agentkeys (init|keygen|serve|demo|dev|mint|grant|creds|federation)\b`).FindAllStringSubmatch(string(readme), -1) {
 		if cmd, _, err := p.root().Find([]string{m[1]}); err != nil || cmd.Name() != m[1] {
 			t.Errorf("the README says agentkeys %s: %v", m[1], err)
 		}

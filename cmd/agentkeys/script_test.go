@@ -31,11 +31,16 @@ func TestStories(t *testing.T) {
 			env.Setenv("AWS_DEFAULT_REGION", localRegion)
 			env.Setenv("AWS_CONFIG_FILE", filepath.Join(env.WorkDir, "aws-config"))
 			env.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(env.WorkDir, "aws-credentials"))
-			readme, err := os.ReadFile("../../README.md")
-			if err != nil {
-				return err
+			for _, page := range []string{"README.md", "docs/grants.md"} {
+				text, err := os.ReadFile(filepath.Join("../..", page))
+				if err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(env.WorkDir, filepath.Base(page)), text, 0o600); err != nil {
+					return err
+				}
 			}
-			return os.WriteFile(filepath.Join(env.WorkDir, "README.md"), readme, 0o600)
+			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ports": ports,

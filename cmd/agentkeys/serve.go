@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentkeys/anchor"
 	"agentkeys/audit"
 	"agentkeys/auth"
 	"agentkeys/broker"
@@ -76,10 +77,19 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	if err != nil {
 		return err
 	}
-	b, err := broker.New(parts)
+	if c.AnchorFile != "" {
+		file, err := openAnchor(c.AnchorFile)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		parts.Anchors = append(parts.Anchors, broker.Anchor{Name: file.Name(), Put: file.Put})
+	}
+	b, err := takeOver(ctx, parts)
 	if err != nil {
 		return err
 	}
+	defer background(ctx, b.Run)()
 	public, err := listen(c.Bind)
 	if err != nil {
 		return err
@@ -98,6 +108,30 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	err = serveAll(ctx, servers, c.ShutdownGrace)
 	log.Info("stopped")
 	return err
+}
+
+// takeOver makes the broker and settles what an earlier process left undecided, before
+// anybody can ask for it.
+func takeOver(ctx context.Context, parts broker.Config) (*broker.Broker, error) {
+	b, err := broker.New(parts)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.SettleAll(ctx); err != nil {
+		return nil, fmt.Errorf("settling what an earlier start left undecided: %w", err)
+	}
+	return b, nil
+}
+
+func openAnchor(path string) (*anchor.File, error) {
+	file, err := anchor.OpenFile(path)
+	switch {
+	case errors.Is(err, anchor.ErrInUse):
+		return nil, hint{err, "stop the other broker first; one anchor file has one"}
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, hint{err, "if there was one, find out where it went before you make another: it held the records"}
+	}
+	return file, err
 }
 
 // databaseHint adds what to do, where the error does not say it itself. It never
@@ -149,6 +183,21 @@ func loadPurpose(purpose token.Purpose, signing string, extra []string) ([]*toke
 	return keys, nil
 }
 
+// background runs a function until its context ends, or the function that is
+// returned is called, which waits for its end.
+func background(ctx context.Context, run func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
 // assemble builds the parts of a broker from its configuration. It gives the
 // maker of web identity tokens too, since the demo needs tokens that no broker
 // mints.
@@ -192,8 +241,16 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 	if err != nil {
 		return fail(err)
 	}
+	aws, err := awsPart(c, identities, log)
+	if err != nil {
+		return fail(err)
+	}
+	if !c.RequireGrant {
+		log.Warn("a wallet may mint AWS credentials for its own prefix without a grant, since BROKER_REQUIRE_EXPLICIT_GRANT is false")
+	}
 	return broker.Config{
-		Sealer: sealer, GrantProofs: proofs,
+		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: c.GrantMax, GrantOptional: !c.RequireGrant, CallSkew: c.CallSkew,
+		Budgets: broker.Budgets(c.Mints), AWS: aws,
 		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint, TagKey: c.OIDCTagKey,
 		JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
 	}, identities, nil
