@@ -62,7 +62,7 @@ type state struct {
 	outcomes map[string][]audit.Record
 	mints    []mintRow
 	grants   []grantRow
-	issued   map[string]issued // by jti of the token
+	issued   map[string][]string // access key ids by the jti of the token
 	broken   []string
 }
 
@@ -74,11 +74,6 @@ type mintRow struct {
 type grantRow struct {
 	id, lastRecord string
 	used, most     int
-}
-
-// issued are credentials that STS gave, and how often.
-type issued struct {
-	ids []string
 }
 
 func (s *state) violated(format string, args ...any) {
@@ -93,13 +88,13 @@ func (w *world) violations() []string {
 	for _, p := range w.places {
 		held[p.name] = p.all()
 	}
-	s := &state{now: w.now(), records: map[string]audit.Record{}, outcomes: map[string][]audit.Record{}, issued: map[string]issued{}, broken: noted}
+	s := &state{now: w.now(), records: map[string]audit.Record{}, outcomes: map[string][]audit.Record{}, issued: map[string][]string{}, broken: noted}
 	for _, g := range given {
 		jti, err := tokenID(g.WebIdentity)
 		if err != nil {
 			s.violated("STS gave credentials for what is no token: %v", err)
 		}
-		s.issued[jti] = issued{append(s.issued[jti].ids, g.AccessKeyID)}
+		s.issued[jti] = append(s.issued[jti], g.AccessKeyID)
 	}
 	if err := w.view(context.Background(), s.read); err != nil {
 		s.violated("the database cannot be read: %v", err)
@@ -259,22 +254,22 @@ func (s *state) checkIssued(given int) {
 	for _, intent := range s.intents {
 		byToken[intent.TokenID] = intent
 	}
-	for jti, i := range s.issued {
+	for jti, ids := range s.issued {
 		intent, found := byToken[jti]
-		if !found || len(i.ids) != 1 {
-			s.violated("STS gave %d credentials for token %s, with an intent: %t", len(i.ids), jti, found)
+		if !found || len(ids) != 1 {
+			s.violated("STS gave %d credentials for token %s, with an intent: %t", len(ids), jti, found)
 			continue
 		}
 		for _, o := range s.outcomes[intent.ID] {
-			known := o.CredentialID == i.ids[0] || o.Outcome == audit.Quarantined && o.CredentialID == ""
+			known := o.CredentialID == ids[0] || o.Outcome == audit.Quarantined && o.CredentialID == ""
 			if !known || o.Outcome == audit.Failed {
-				s.violated("STS gave %s, and intent %s is %s with %q", i.ids[0], intent.ID, o.Outcome, o.CredentialID)
+				s.violated("STS gave %s, and intent %s is %s with %q", ids[0], intent.ID, o.Outcome, o.CredentialID)
 			}
 		}
 	}
 	for _, intent := range s.intents {
 		for _, o := range s.outcomes[intent.ID] {
-			if o.CredentialID != "" && !slices.Contains(s.issued[intent.TokenID].ids, o.CredentialID) {
+			if o.CredentialID != "" && !slices.Contains(s.issued[intent.TokenID], o.CredentialID) {
 				s.violated("intent %s is %s with %q, which STS did not give for it", intent.ID, o.Outcome, o.CredentialID)
 			}
 			if o.Outcome == audit.Confirmed && o.CredentialID == "" {
