@@ -280,7 +280,7 @@ func TestAuditGateSlowAnchor(t *testing.T) {
 
 // A start finds more pending mints than one transaction settles, and its anchors down.
 func TestSettleAllOfMany(t *testing.T) {
-	const many = 1200
+	const many = 600
 	w := newWorld(t)
 	must(t, w.k.Store.Update(t.Context(), func(tx *sql.Tx) error {
 		for i := range many {

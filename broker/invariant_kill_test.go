@@ -112,13 +112,13 @@ func (p *process) wantRetry(t *testing.T, c *agentkeystest.Call, state string) {
 func TestInvariantKilledUnderLoad(t *testing.T) {
 	p, chance := newProcess(t, ""), newChance(t)
 	cr := newCrowd(t, p.world, chance, 2, 6)
-	for round := range 4 {
+	for round := range 3 {
 		var grants [][]api.Grant
 		for _, d := range cr.daemons {
 			grants = append(grants, cr.grantsOf(t, d))
 		}
 		done, stop := p.load(t, cr, grants)
-		enough := 20 + chance.n(80)
+		enough := 10 + chance.n(50)
 		for n := len(p.replies()); len(p.replies()) < n+enough; {
 			<-done
 		}
@@ -138,7 +138,7 @@ func TestInvariantKilledUnderLoad(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("answers: %v", cr.counts)
+	checkSecrets(t, p.world, "all rounds")
 	s := p.stage(t)
 	s.want(t, s.signed(t, ""), 200, "ok")
 }
@@ -169,7 +169,7 @@ func (p *process) retryAll(t *testing.T, cr *crowd) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for _, c := range cr.made[max(0, len(cr.made)-30):] {
+	for _, c := range cr.made[max(0, len(cr.made)-15):] {
 		r, err := p.send(ctx, c)
 		if err != nil {
 			t.Fatalf("retrying: %v", err)

@@ -283,7 +283,8 @@ type place struct {
 	fault   fault
 	on      []string // the outcomes of the records that the fault is for; empty for all
 	random  func() fault
-	release chan struct{} // closed to end those that hang
+	before  func(audit.Record) // runs before a record is put; nil for nothing
+	release chan struct{}      // closed to end those that hang
 }
 
 // fault is what becomes of a record.
@@ -304,6 +305,9 @@ func newPlace(name string) *place {
 // Put is the anchor's.
 func (p *place) Put(ctx context.Context, r audit.Record) error {
 	f, release := p.next(r)
+	if before := p.first(); before != nil {
+		before(r)
+	}
 	switch f {
 	case refused:
 		return errors.New("this place is down")
@@ -333,6 +337,19 @@ func (p *place) next(r audit.Record) (fault, chan struct{}) {
 		return p.fault, p.release
 	}
 	return works, nil
+}
+
+func (p *place) first() func(audit.Record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.before
+}
+
+// meanwhile has f run before each record is put; nil ends it.
+func (p *place) meanwhile(f func(audit.Record)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.before = f
 }
 
 // set has a fault befall records of the given outcomes, or all.
@@ -374,7 +391,7 @@ type faults struct {
 
 var errDisk = errors.New("the disk reported an error")
 
-// set plans the faults of the next transactions; the last goes on where forever.
+// set plans the faults of the next transactions. Those after them work.
 func (f *faults) set(plan ...fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

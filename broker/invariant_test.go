@@ -30,16 +30,27 @@ import (
 	"testing"
 	"time"
 
+	"agentkeys/agentkeystest"
 	"agentkeys/api"
 	"agentkeys/audit"
 	"agentkeys/broker"
 )
 
-// checkInvariant checks the whole of it. Whoever moved the clock has settled since.
+// checkInvariant checks the whole of it, of secrets those that were given last; all of
+// them it is checkSecrets that looks for. Whoever moved the clock has settled since.
 func checkInvariant(t *testing.T, w *world, step string) {
 	t.Helper()
-	for _, violation := range w.violations() {
+	given := w.aws.Issued()
+	for _, violation := range append(w.violations(), w.leaks(given[max(0, len(given)-2):])...) {
 		t.Errorf("after %q: %s", step, violation)
+	}
+}
+
+// checkSecrets looks for every secret that STS gave.
+func checkSecrets(t *testing.T, w *world, step string) {
+	t.Helper()
+	for _, leak := range w.leaks(w.aws.Issued()) {
+		t.Errorf("after %q: %s", step, leak)
 	}
 }
 
@@ -51,7 +62,7 @@ type state struct {
 	outcomes map[string][]audit.Record
 	mints    []mintRow
 	grants   []grantRow
-	issued   map[string]issued // by jti of the token
+	issued   map[string][]string // access key ids by the jti of the token
 	broken   []string
 }
 
@@ -63,11 +74,6 @@ type mintRow struct {
 type grantRow struct {
 	id, lastRecord string
 	used, most     int
-}
-
-// issued are credentials that STS gave, and how often.
-type issued struct {
-	ids []string
 }
 
 func (s *state) violated(format string, args ...any) {
@@ -82,13 +88,13 @@ func (w *world) violations() []string {
 	for _, p := range w.places {
 		held[p.name] = p.all()
 	}
-	s := &state{now: w.now(), records: map[string]audit.Record{}, outcomes: map[string][]audit.Record{}, issued: map[string]issued{}, broken: noted}
+	s := &state{now: w.now(), records: map[string]audit.Record{}, outcomes: map[string][]audit.Record{}, issued: map[string][]string{}, broken: noted}
 	for _, g := range given {
 		jti, err := tokenID(g.WebIdentity)
 		if err != nil {
 			s.violated("STS gave credentials for what is no token: %v", err)
 		}
-		s.issued[jti] = issued{append(s.issued[jti].ids, g.AccessKeyID)}
+		s.issued[jti] = append(s.issued[jti], g.AccessKeyID)
 	}
 	if err := w.view(context.Background(), s.read); err != nil {
 		s.violated("the database cannot be read: %v", err)
@@ -100,7 +106,6 @@ func (w *world) violations() []string {
 	s.checkGrants()
 	s.checkAnchors(held)
 	s.checkReplies(replies, w.places)
-	s.checkSecrets(w, replies)
 	return s.broken
 }
 
@@ -249,22 +254,22 @@ func (s *state) checkIssued(given int) {
 	for _, intent := range s.intents {
 		byToken[intent.TokenID] = intent
 	}
-	for jti, i := range s.issued {
+	for jti, ids := range s.issued {
 		intent, found := byToken[jti]
-		if !found || len(i.ids) != 1 {
-			s.violated("STS gave %d credentials for token %s, with an intent: %t", len(i.ids), jti, found)
+		if !found || len(ids) != 1 {
+			s.violated("STS gave %d credentials for token %s, with an intent: %t", len(ids), jti, found)
 			continue
 		}
 		for _, o := range s.outcomes[intent.ID] {
-			known := o.CredentialID == i.ids[0] || o.Outcome == audit.Quarantined && o.CredentialID == ""
+			known := o.CredentialID == ids[0] || o.Outcome == audit.Quarantined && o.CredentialID == ""
 			if !known || o.Outcome == audit.Failed {
-				s.violated("STS gave %s, and intent %s is %s with %q", i.ids[0], intent.ID, o.Outcome, o.CredentialID)
+				s.violated("STS gave %s, and intent %s is %s with %q", ids[0], intent.ID, o.Outcome, o.CredentialID)
 			}
 		}
 	}
 	for _, intent := range s.intents {
 		for _, o := range s.outcomes[intent.ID] {
-			if o.CredentialID != "" && !slices.Contains(s.issued[intent.TokenID].ids, o.CredentialID) {
+			if o.CredentialID != "" && !slices.Contains(s.issued[intent.TokenID], o.CredentialID) {
 				s.violated("intent %s is %s with %q, which STS did not give for it", intent.ID, o.Outcome, o.CredentialID)
 			}
 			if o.Outcome == audit.Confirmed && o.CredentialID == "" {
@@ -368,30 +373,31 @@ func (s *state) checkReplies(replies []reply, places []*place) {
 	}
 }
 
-// checkSecrets looks for what STS gave where it may not be.
-func (s *state) checkSecrets(w *world, replies []reply) {
+// leaks looks for what STS gave where it may not be.
+func (w *world) leaks(given []agentkeystest.Issued) (found []string) {
 	places := map[string][]byte{"the log": []byte(w.log())}
 	for _, suffix := range []string{"", "-wal"} {
 		data, err := os.ReadFile(w.database + suffix)
 		if err != nil && !os.IsNotExist(err) {
-			s.violated("reading the database's file: %v", err)
+			found = append(found, fmt.Sprintf("reading the database's file: %v", err))
 		}
 		places["the database's file "+suffix] = data
 	}
 	var refusals bytes.Buffer
-	for _, r := range replies {
+	for _, r := range w.replies() {
 		if r.status != http.StatusOK {
 			refusals.Write(r.body)
 		}
 	}
 	places["an answer that is not a 200"] = refusals.Bytes()
-	for _, i := range w.aws.Issued() {
+	for _, i := range given {
 		for where, text := range places {
 			if bytes.Contains(text, []byte(i.SecretAccessKey)) || bytes.Contains(text, []byte(i.SessionToken)) {
-				s.violated("a secret of %s is in %s", i.AccessKeyID, where)
+				found = append(found, fmt.Sprintf("a secret of %s is in %s", i.AccessKeyID, where))
 			}
 		}
 	}
+	return found
 }
 
 // settle lets the broker do what it does every few seconds.
