@@ -75,8 +75,13 @@ func (s *state) violated(format string, args ...any) {
 }
 
 func (w *world) violations() []string {
-	// What STS gave and what was answered come first: their records are older.
+	// What STS gave, what was answered and what the anchors hold come first: the
+	// records of it are older.
 	given, replies, noted := w.aws.Issued(), w.replies(), w.noted()
+	held := map[string][]audit.Record{} // by the name of the anchor
+	for _, p := range w.places {
+		held[p.name] = p.all()
+	}
 	s := &state{now: w.now(), records: map[string]audit.Record{}, outcomes: map[string][]audit.Record{}, issued: map[string]issued{}, broken: noted}
 	for _, g := range given {
 		jti, err := tokenID(g.WebIdentity)
@@ -93,7 +98,7 @@ func (w *world) violations() []string {
 	s.checkRequests()
 	s.checkIssued(len(given))
 	s.checkGrants()
-	s.checkAnchors(w.places)
+	s.checkAnchors(held)
 	s.checkReplies(replies, w.places)
 	s.checkSecrets(w, replies)
 	return s.broken
@@ -289,9 +294,9 @@ func (s *state) checkGrants() {
 }
 
 // checkAnchors wants no anchor to hold a record that the database does not explain.
-func (s *state) checkAnchors(places []*place) {
-	for _, p := range places {
-		for _, r := range p.all() {
+func (s *state) checkAnchors(held map[string][]audit.Record) {
+	for name, records := range held {
+		for _, r := range records {
 			if r.Action != "mint.aws_credentials" {
 				continue
 			}
@@ -299,9 +304,9 @@ func (s *state) checkAnchors(places []*place) {
 			intent := s.records[r.Settles]
 			switch {
 			case found && here != r:
-				s.violated("anchor %s holds another record under one ID:\n%+v\n%+v", p.name, r, here)
+				s.violated("anchor %s holds another record under one ID:\n%+v\n%+v", name, r, here)
 			case !found && (r.Settles == "" || intent.Outcome != audit.Pending):
-				s.violated("anchor %s holds a record of nothing: %+v", p.name, r)
+				s.violated("anchor %s holds a record of nothing: %+v", name, r)
 			}
 		}
 	}
