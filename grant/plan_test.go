@@ -89,7 +89,7 @@ func TestNoStatementScans(t *testing.T) {
 				t.Errorf("%s\nreads the whole table: %s", query, step)
 			case strings.HasPrefix(step, "SEARCH grants"):
 				found[step] = true
-			case strings.HasPrefix(step, "USE TEMP B-TREE") && i < len(steps)-1: // the last sorts what is returned
+			case strings.HasPrefix(step, "USE TEMP B-TREE") && (i < len(steps)-1 || !strings.HasPrefix(query, "SELECT")): // the last sorts what is returned
 				t.Errorf("%s\nsorts: %q", query, steps)
 			}
 		}

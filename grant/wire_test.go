@@ -328,7 +328,6 @@ func TestSessionByCLI(t *testing.T) {
 		{"s3", "cp", "--no-progress", "big", in + "big"},
 		{"s3", "ls", in},
 		{"s3", "cp", "--no-progress", in + "big", "back"},
-		{"s3", "cp", "--no-progress", "--recursive", in, "all"},
 		{"s3", "rm", in + "big"},
 	} {
 		if out, err := run(args...); err != nil {
