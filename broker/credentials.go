@@ -198,8 +198,8 @@ func (m *mint) refused(code api.Code) *audit.Record {
 // goes on when the client leaves, for an answer that is on its way would otherwise
 // be lost.
 func (b *Broker) askSTS(c *call, m *mint) (Credentials, error) {
-	if m.policy == "" || m.intent.ID == "" {
-		return Credentials{}, errors.New("asking STS: want a session policy and a record, got none")
+	if m.policy == "" || m.intent.Outcome != audit.Pending {
+		return Credentials{}, errors.New("asking STS: want a session policy and a record of intent, got none")
 	}
 	jwt, minted, err := b.AWS.Token(m.session.Wallet, m.intent.Tenant, m.intent.TokenID, c.now)
 	if err != nil {

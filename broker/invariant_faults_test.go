@@ -11,6 +11,7 @@ import (
 	"agentkeys/agentkeystest"
 	"agentkeys/api"
 	"agentkeys/audit"
+	"agentkeys/broker"
 )
 
 func playRecordBefore(t *testing.T, s *stage) {
@@ -273,4 +274,27 @@ func playClockBack(t *testing.T, s *stage) {
 	s.want(t, s.signed(t, ""), 503, api.CodeClockBackwards)
 	s.clock.Move(10 * time.Minute)
 	s.want(t, c, 200, "ok")
+}
+
+// A call stays fresh for as long as it ever can, its request_id is forgotten, and the
+// clock steps back as far as it may: it is not made twice.
+func TestInvariantAtTheLargestSkew(t *testing.T) {
+	w := newWorld(t, func(c *broker.Config) { c.CallSkew = broker.MaxCallSkew })
+	s := w.stage(t)
+	s.pass(t, time.Minute) // or the session would be of the future
+	c := s.call("")
+	c.IssuedAt = api.Timestamp{Time: s.now().Add(broker.MaxCallSkew)}
+	s.want(t, c.Sign(t), 200, "ok")
+	for passed := time.Duration(0); passed < 6*time.Minute; passed += 10 * time.Second {
+		s.pass(t, 10*time.Second)
+		s.clock.Move(-broker.ClockLeeway)
+		if r, err := s.send(t.Context(), c); err != nil || r.status != http.StatusUnauthorized {
+			t.Fatalf("after %v the call that was made before got %d, %v; want 401", passed, r.status, err)
+		}
+		s.clock.Move(broker.ClockLeeway)
+	}
+	checkInvariant(t, w, "forgotten")
+	if n := s.count(t, "SELECT count(*) FROM mints"); n != 0 {
+		t.Errorf("%d calls are remembered", n)
+	}
 }

@@ -317,7 +317,6 @@ func (p *place) Put(ctx context.Context, r audit.Record) error {
 		<-release
 		return errors.New("this place hung")
 	}
-	r.Time = time.UnixMilli(r.Time.UnixMilli()).UTC() // as the database keeps it
 	p.mu.Lock()
 	p.kept[r.ID] = r
 	p.mu.Unlock()

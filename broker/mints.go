@@ -18,8 +18,10 @@ import (
 const keepAnswers = 5 * time.Minute
 
 // maxCallSkew bounds the skew of calls: a signature may be fresh for twice the skew,
-// and by then its request_id must still be remembered.
-const maxCallSkew = keepAnswers / 2
+// and by then its request_id must still be remembered. The minute is for a clock that
+// steps back, by up to ClockLeeway, and for a request that read it long before its
+// turn: it may wait for its body and for the database.
+const maxCallSkew = (keepAnswers - time.Minute) / 2
 
 // mintRow is a row of the table mints: a call that was decided within the last
 // minutes.

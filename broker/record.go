@@ -28,6 +28,7 @@ func (b *Broker) record(c *call, r *audit.Record) error {
 // append adds a record to the log in a transaction of update, which brings it to
 // the other anchors once it is durable.
 func (c *call) append(ctx context.Context, tx *sql.Tx, r *audit.Record) error {
+	r.Time = r.Time.UTC().Truncate(time.Millisecond) // as the database keeps it: all places have one record
 	if err := audit.Append(ctx, tx, r); err != nil {
 		return err
 	}
