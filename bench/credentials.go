@@ -24,17 +24,18 @@ func standIn() (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := fmt.Sprintf(`<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult>`+
-		`<AssumedRoleUser><Arn>arn:aws:sts::%[1]s:assumed-role/agentkeys-data-role/bench</Arn><AssumedRoleId>AROAEXAMPLEEXAMPLE00:bench</AssumedRoleId></AssumedRoleUser>`+
-		`<Credentials><AccessKeyId>ASIAEXAMPLEEXAMPLE00</AccessKeyId><SecretAccessKey>%[2]s</SecretAccessKey><SessionToken>%[3]s</SessionToken>`+
-		`<Expiration>%[4]s</Expiration></Credentials></AssumeRoleWithWebIdentityResult><ResponseMetadata><RequestId>00000000-0000-0000-0000-000000000000</RequestId>`+
-		`</ResponseMetadata></AssumeRoleWithWebIdentityResponse>`,
-		account, strings.Repeat("s", 40), strings.Repeat("t", 900), time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	answer := func(session string) string {
+		return fmt.Sprintf(`<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult>`+
+			`<AssumedRoleUser><Arn>arn:aws:sts::%[1]s:assumed-role/agentkeys-data-role/%[5]s</Arn><AssumedRoleId>AROAEXAMPLEEXAMPLE00:%[5]s</AssumedRoleId></AssumedRoleUser>`+
+			`<Credentials><AccessKeyId>ASIAEXAMPLEEXAMPLE00</AccessKeyId><SecretAccessKey>%[2]s</SecretAccessKey><SessionToken>%[3]s</SessionToken>`+
+			`<Expiration>%[4]s</Expiration></Credentials></AssumeRoleWithWebIdentityResult><ResponseMetadata><RequestId>00000000-0000-0000-0000-000000000000</RequestId>`+
+			`</ResponseMetadata></AssumeRoleWithWebIdentityResponse>`,
+			account, strings.Repeat("s", 40), strings.Repeat("t", 900), time.Now().Add(time.Hour).UTC().Format(time.RFC3339), session)
+	}
 	go func() {
 		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // until the listener is closed
-			_, _ = io.Copy(io.Discard, r.Body)
 			w.Header().Set("Content-Type", "text/xml")
-			_, _ = io.WriteString(w, answer)
+			_, _ = io.WriteString(w, answer(r.FormValue("RoleSessionName")))
 		}))
 	}()
 	return l, nil

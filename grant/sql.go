@@ -17,8 +17,8 @@ const columns = `grant_id, owner, tenant, daemon, service, path, actions, create
 
 // Insert adds a grant that New made.
 func Insert(ctx context.Context, tx *sql.Tx, g Grant) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO grants (`+columns+`, leads)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, NULL, NULL, '', 0)`,
+	_, err := tx.ExecContext(ctx, `INSERT INTO grants (`+columns+`, standing)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, NULL, NULL, '', 1)`,
 		g.ID, g.Owner, g.Tenant, g.Daemon, g.Service, string(g.Path), g.Actions.String(), g.CreatedAt.UnixMilli(), g.ExpiresAt.UnixMilli(), g.MaxUses)
 	if err == nil {
 		err = lead(ctx, tx, g)
@@ -34,12 +34,12 @@ func Insert(ctx context.Context, tx *sql.Tx, g Grant) error {
 func lead(ctx context.Context, tx *sql.Tx, g Grant) error {
 	const beside = "daemon = $1 AND service = $2 AND path = $3 AND owner = $4"
 	args := []any{g.Daemon, g.Service, string(g.Path), g.Owner}
-	_, err := tx.ExecContext(ctx, "UPDATE grants SET leads = 0 WHERE "+beside+" AND leads = 1", args...)
+	_, err := tx.ExecContext(ctx, "UPDATE grants SET standing = 1 WHERE "+beside+" AND standing = 2", args...)
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE grants SET leads = 1 WHERE seq = (SELECT seq FROM grants
-		WHERE `+beside+` AND revoked_at IS NULL AND used_count < max_uses ORDER BY expires_at DESC, seq LIMIT 1)`, args...)
+	_, err = tx.ExecContext(ctx, `UPDATE grants SET standing = 2 WHERE seq = (SELECT seq FROM grants
+		WHERE `+beside+` AND standing > 0 ORDER BY expires_at DESC, seq LIMIT 1)`, args...)
 	return err
 }
 
@@ -59,7 +59,7 @@ func Find(ctx context.Context, tx *sql.Tx, r Request, now time.Time) (Grant, err
 		return findNamed(ctx, tx, r, now)
 	}
 	// The first two of each path are two owners', if there are two.
-	where, args := r.onPaths("AND leads = 1 AND expires_at > %s ORDER BY expires_at DESC, seq LIMIT 2", now.UnixMilli())
+	where, args := r.onPaths("AND standing = 2 AND expires_at > %s ORDER BY expires_at DESC, seq LIMIT 2", now.UnixMilli())
 	fitting, err := query(ctx, tx, where+" ORDER BY expires_at DESC, seq", args...)
 	switch {
 	case err != nil:
@@ -138,21 +138,31 @@ func (r Request) onPaths(rest string, more ...any) (where string, args []any) {
 // Use counts one use of a grant, for the audit record that names it. A grant that
 // has ended since Find returned it is an *Error that says how.
 func Use(ctx context.Context, tx *sql.Tx, g Grant, record string, now time.Time) error {
-	var used bool
-	err := tx.QueryRowContext(ctx, `UPDATE grants SET used_count = used_count + 1, last_used_at = $2, last_record_id = $3,
-			leads = CASE WHEN used_count + 1 < max_uses THEN leads ELSE 0 END
-		WHERE grant_id = $1 AND used_count < max_uses AND revoked_at IS NULL AND expires_at > $2
-		RETURNING used_count = max_uses`, g.ID, now.UnixMilli(), record).Scan(&used)
-	if errors.Is(err, sql.ErrNoRows) {
+	used, err := count(ctx, tx, g, record, now, "", "used_count + 1 < max_uses")
+	if err == nil && !used { // it may be the last use
+		if used, err = count(ctx, tx, g, record, now, ", standing = 0", "used_count + 1 = max_uses"); err == nil && used {
+			err = lead(ctx, tx, g)
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("using grant %s: %w", g.ID, err)
+	case !used:
 		return whyUnused(ctx, tx, g.ID, now)
 	}
-	if err == nil && used {
-		err = lead(ctx, tx, g)
-	}
-	if err != nil {
-		return fmt.Errorf("using grant %s: %w", g.ID, err)
-	}
 	return nil
+}
+
+// count adds a use to a grant that has not ended, if a condition holds, with a further
+// change. That names standing only where it must: to name it writes its indexes.
+func count(ctx context.Context, tx *sql.Tx, g Grant, record string, now time.Time, change, condition string) (bool, error) {
+	result, err := tx.ExecContext(ctx, `UPDATE grants SET used_count = used_count + 1, last_used_at = $2, last_record_id = $3`+change+`
+		WHERE grant_id = $1 AND revoked_at IS NULL AND expires_at > $2 AND `+condition, g.ID, now.UnixMilli(), record)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n == 1, err
 }
 
 // whyUnused always returns an error.
@@ -171,7 +181,7 @@ func whyUnused(ctx context.Context, tx *sql.Tx, id string, now time.Time) error 
 // the same each time. It reports whether this call did it. Another owner's grant
 // is as unknown as one that does not exist.
 func Revoke(ctx context.Context, tx *sql.Tx, owner, id string, now time.Time) (g Grant, first bool, err error) {
-	result, err := tx.ExecContext(ctx, `UPDATE grants SET revoked_at = $3, leads = 0
+	result, err := tx.ExecContext(ctx, `UPDATE grants SET revoked_at = $3, standing = 0
 		WHERE grant_id = $1 AND owner = $2 AND revoked_at IS NULL`, id, owner, now.UnixMilli())
 	if err != nil {
 		return Grant{}, false, fmt.Errorf("revoking a grant: %w", err)

@@ -565,7 +565,7 @@ func TestTamperedRows(t *testing.T) {
 	// A mark that was moved or taken away leads to an error as well.
 	s := newStore(t)
 	add(t, s, alice)
-	mustRun(t, s, "UPDATE grants SET leads = 0")
+	mustRun(t, s, "UPDATE grants SET standing = 1")
 	got, err := find(t, s, asking("reports"), noon)
 	if codeOf(err) != "error" || got.ID != "" {
 		t.Errorf("no mark: %+v, %v; want an error", got, err)
@@ -576,13 +576,14 @@ func TestDatabaseRefuses(t *testing.T) {
 	s := newStore(t)
 	g := add(t, s, alice)
 	for name, change := range map[string]string{
-		"more uses than allowed": "used_count = max_uses + 1, leads = 0",
-		"fewer than none":        "used_count = -1",
-		"no uses":                "max_uses = 0",
-		"used up and leading":    "used_count = max_uses",
-		"revoked and leading":    "revoked_at = 1",
-		"a mark that is no mark": "leads = 2",
-		"a text for a number":    "expires_at = 'never'",
+		"more uses than allowed":                 "used_count = max_uses + 1, standing = 0",
+		"fewer than none":                        "used_count = -1",
+		"no uses":                                "max_uses = 0",
+		"used up and leading":                    "used_count = max_uses",
+		"revoked and leading":                    "revoked_at = 1",
+		"a mark that is no mark":                 "standing = 3",
+		"ended, and neither revoked nor used up": "standing = 0",
+		"a text for a number":                    "expires_at = 'never'",
 	} {
 		if err := run(t, s, "UPDATE grants SET "+change); err == nil || !strings.Contains(err.Error(), "constraint") {
 			t.Errorf("%s: %v, want a constraint that fails", name, err)

@@ -2,10 +2,12 @@
 
 -- What an agent may ask for. seq keeps the order in which grants were made.
 --
--- leads marks what a mint that names no grant may find: of the grants of one owner
--- to one daemon on one path that are neither revoked nor used up, the one that ends
--- last. If that one has expired they all have, so a mint looks at one row for each
--- path above its own, however many grants there are and have been.
+-- standing is 0 once a grant is revoked or used up, and 1 before; 2 marks what a
+-- mint that names no grant may find: of the grants of one owner to one daemon on one
+-- path that are not at 0, the one that ends last. If that one has expired they all
+-- have, so a mint looks at one row for each path above its own, however many grants
+-- there are and have been. A use that is not the last changes nothing that is
+-- indexed.
 CREATE TABLE grants (
     seq            INTEGER PRIMARY KEY AUTOINCREMENT,
     grant_id       TEXT    NOT NULL UNIQUE,
@@ -22,15 +24,16 @@ CREATE TABLE grants (
     revoked_at     INTEGER,
     last_used_at   INTEGER,
     last_record_id TEXT    NOT NULL,
-    leads          INTEGER NOT NULL CHECK (leads = 0 OR leads = 1 AND revoked_at IS NULL AND used_count < max_uses)
+    standing       INTEGER NOT NULL CHECK (standing IN (0, 1, 2)
+                           AND (standing = 0) = (revoked_at IS NOT NULL OR used_count = max_uses))
 ) STRICT;
 
 CREATE INDEX grants_owner ON grants (owner, seq);
 CREATE INDEX grants_daemon ON grants (daemon, seq);
 CREATE INDEX grants_path ON grants (daemon, service, path, seq);
-CREATE UNIQUE INDEX grants_leader ON grants (daemon, service, path, owner) WHERE leads = 1;
-CREATE INDEX grants_leaders ON grants (daemon, service, path, expires_at DESC, seq) WHERE leads = 1;
-CREATE INDEX grants_open ON grants (daemon, service, path, owner, expires_at DESC, seq) WHERE revoked_at IS NULL AND used_count < max_uses;
+CREATE UNIQUE INDEX grants_leader ON grants (daemon, service, path, owner) WHERE standing = 2;
+CREATE INDEX grants_leaders ON grants (daemon, service, path, expires_at DESC, seq) WHERE standing = 2;
+CREATE INDEX grants_open ON grants (daemon, service, path, owner, expires_at DESC, seq) WHERE standing > 0;
 
 -- The calls for AWS credentials of the last minutes: each request_id is decided
 -- once, and what was decided is kept, sealed, for a retry with the same
