@@ -41,7 +41,7 @@ func TestGrantCreateRecordsAndProves(t *testing.T) {
 	if _, err := k.Sessions.Verify(g.AuditProof, k.Clock.Now()); err == nil {
 		t.Error("a grant's proof passes for a session token")
 	}
-	proof, err := jose.ParseSigned(g.AuditProof, []jose.SignatureAlgorithm{jose.ES256})
+	proof, err := jose.ParseSignedCompact(g.AuditProof, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		t.Fatal(err)
 	}
