@@ -18,8 +18,9 @@ import (
 const keepAnswers = 5 * time.Minute
 
 // maxCallSkew bounds the skew of calls: a signature may be fresh for twice the skew,
-// and by then its request_id must still be remembered.
-const maxCallSkew = keepAnswers / 2
+// and its request_id must still be remembered by then, also to a request whose
+// reading of the clock is late by ClockLeeway. Five seconds are to spare.
+const maxCallSkew = (keepAnswers-ClockLeeway)/2 - 5*time.Second
 
 // mintRow is a row of the table mints: a call that was decided within the last
 // minutes.
