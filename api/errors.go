@@ -170,7 +170,7 @@ var kinds = map[Code]Kind{
 	CodeCallReplayed:          {http.StatusUnauthorized, "The call's request_id was used before", "Sign the call anew with a fresh request_id."},
 	CodeWalletMismatch:        {http.StatusForbidden, "The call was signed for another wallet than the session's", "Sign in with the wallet that signs the calls."},
 	CodeGrantRequired:         {http.StatusForbidden, "There is no grant for this", "Ask the owner for a grant to this wallet (agentkeys grant create)."},
-	CodeGrantAmbiguous:        {http.StatusForbidden, "Grants of more than one owner fit", "Name the grant with grant_id (agentkeys grant list)."},
+	CodeGrantAmbiguous:        {http.StatusForbidden, "More than one owner granted to this wallet", "Name the grant with grant_id (agentkeys grant list)."},
 	CodeGrantRevoked:          {http.StatusForbidden, "The grant was revoked", "Ask the owner for a new grant."},
 	CodeGrantExpired:          {http.StatusForbidden, "The grant has expired", "Ask the owner for a new grant."},
 	CodeGrantExhausted:        {http.StatusForbidden, "The grant has been used as often as it may", "Ask the owner for a new grant."},

@@ -87,13 +87,20 @@ func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (r
 }
 
 // findGrant finds the grant for a call. Where the deployment does not require one, a
-// wallet without any may reach what it asks for under its own prefix.
+// wallet without any may reach what it asks for under its own prefix, and a call that
+// names none is not given another owner's: the choice would be one of tenants.
 func (b *Broker) findGrant(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (grant.Grant, error) {
 	ask := grant.Request{Daemon: m.session.Wallet, Service: m.request.Intent.Service, Path: m.path, GrantID: m.request.Intent.GrantID}
 	g, err := grant.Find(ctx, tx, ask, now)
+	if !b.GrantOptional || ask.GrantID != "" {
+		return g, err
+	}
 	var none *grant.Error
-	if b.GrantOptional && ask.GrantID == "" && ask.Service == grant.S3 && errors.As(err, &none) && none.Code == grant.CodeRequired {
+	switch {
+	case ask.Service == grant.S3 && errors.As(err, &none) && none.Code == grant.CodeRequired:
 		return grant.Grant{Tenant: m.session.Wallet, Actions: grant.AllActions(), ExpiresAt: now.Add(b.AWS.Session)}, nil
+	case err == nil && g.Tenant != m.session.Wallet:
+		return grant.Grant{}, &grant.Error{Code: grant.CodeAmbiguous, Detail: "grant " + g.ID + " is another owner's, and without one this wallet reaches its own prefix"}
 	}
 	return g, err
 }

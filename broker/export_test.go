@@ -12,6 +12,13 @@ var (
 	Wait    = wait
 )
 
+// MaxCallSkew is the most that CallSkew may be, KeepAnswers how long calls are
+// remembered.
+const (
+	MaxCallSkew = maxCallSkew
+	KeepAnswers = keepAnswers
+)
+
 // PendingTime is how long an intent may be without an outcome.
 const PendingTime = pendingTime
 

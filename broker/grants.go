@@ -36,19 +36,32 @@ func (b *Broker) serveGrantCreate(c *call) error {
 	if err != nil {
 		return err
 	}
-	err = b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
-		if err := grant.Insert(ctx, tx, g); err != nil {
-			return err
-		}
-		return c.append(ctx, tx, grantRecord(c, "grant.create", owner, g))
-	})
-	if err != nil {
+	if err := b.insertGrant(c, owner, g); err != nil {
 		return err
 	}
 	c.note("grant", g.ID)
 	shown := showGrant(g, session, c.now)
 	shown.AuditProof = proof
 	return c.writeJSON(shown)
+}
+
+// insertGrant records a grant at the anchors before it is there: an owner who hears
+// that it could not be recorded grants again, and a first one beside the second would
+// double what was granted.
+func (b *Broker) insertGrant(c *call, owner identity.Identity, g grant.Grant) error {
+	record := grantRecord(c, "grant.create", owner, g)
+	if err := record.Name(); err != nil {
+		return err
+	}
+	if err := b.bring(c, *record); err != nil {
+		return err
+	}
+	return b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+		if err := grant.Insert(ctx, tx, g); err != nil {
+			return err
+		}
+		return audit.Append(ctx, tx, record)
+	})
 }
 
 // caller is the identity of a session at a time that the clock vouches for.

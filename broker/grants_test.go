@@ -313,3 +313,28 @@ func TestTheOwnersTokenStaysInside(t *testing.T) {
 		t.Errorf("the token says %v and %v", c["sub"], c[token.TagKey])
 	}
 }
+
+// An owner who hears that a grant could not be recorded grants again. The first must
+// not be there beside the second.
+func TestGrantThatWasNotRecordedEverywhereIsNone(t *testing.T) {
+	w := newWorld(t)
+	w.broker.SetAnchorTimeout(100 * time.Millisecond)
+	owner, daemon := w.k.Party(t), w.k.Party(t)
+	req := api.GrantCreateRequest{DaemonAddress: daemon.Address(), Service: "s3", ScopePath: "a", ExpiresAt: w.now().Add(time.Hour).Unix(), MaxUses: 1}
+	for name, f := range map[string]fault{"down": refused, "hung": hung} {
+		w.places[0].set(f)
+		if status, problem := w.k.Send(t, "POST", api.PathGrantCreate, owner.Session.SessionJWT, req, nil); status != 503 || problem.Code != api.CodeAuditUnavailable {
+			t.Errorf("granting while an anchor is %s: %d %+v", name, status, problem)
+		}
+		w.places[0].set(works)
+		w.places[0].free()
+		for _, g := range listGrants(t, w.k, owner, "").Grants {
+			if g.Status == "active" {
+				t.Errorf("an anchor was %s, and grant %s is %s", name, g.GrantID, g.Status)
+			}
+		}
+		if answer, problem := w.k.Mint(t, w.k.NewCall(daemon, "a").Sign(t)); problem == nil || problem.Status != 403 {
+			t.Errorf("an anchor was %s: the daemon acts for %q, %+v", name, tenantOf(answer), problem)
+		}
+	}
+}

@@ -45,12 +45,21 @@ func (b *Broker) update(c *call, code api.Code, fn func(context.Context, *sql.Tx
 	if err := b.transact(ctx, func(tx *sql.Tx) error { return fn(ctx, tx) }); err != nil {
 		return b.storeFailed(c, code, err)
 	}
-	if err := b.anchor(c.ctx, c.appended...); err != nil {
-		b.recording.failed(c.now, err)
-		return fmt.Errorf("%w: %w", api.Errorf(api.CodeAuditUnavailable, "an anchor did not take the record"), err)
+	if err := b.bring(c, c.appended...); err != nil {
+		return err
 	}
 	if len(c.appended) > 0 { // a transaction that wrote nothing shows nothing
 		b.recording.worked(c.now)
+	}
+	return nil
+}
+
+// bring brings records to the anchors beside the database. Its error is what the
+// client gets.
+func (b *Broker) bring(c *call, records ...audit.Record) error {
+	if err := b.anchor(c.ctx, records...); err != nil {
+		b.recording.failed(c.now, err)
+		return fmt.Errorf("%w: %w", api.Errorf(api.CodeAuditUnavailable, "an anchor did not take the record"), err)
 	}
 	return nil
 }

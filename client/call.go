@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -63,6 +64,9 @@ func (c *Client) SendMintAWS(ctx context.Context, sessionJWT string, r api.MintA
 		var answer api.MintAWSResponse
 		err := c.send(ctx, http.MethodPost, api.PathMintAWS, sessionJWT, body, headers, &answer)
 		if err == nil {
+			if err := checkCredentials(answer); err != nil {
+				return api.MintAWSResponse{}, err
+			}
 			return answer, nil
 		}
 		pause, again := resendAfter(err, sent)
@@ -70,6 +74,23 @@ func (c *Client) SendMintAWS(ctx context.Context, sessionJWT string, r api.MintA
 			return api.MintAWSResponse{}, err
 		}
 	}
+}
+
+// checkCredentials refuses an answer with credentials missing or malformed. With an
+// empty one in the environment an SDK would go on with whatever other credentials it
+// finds, and nobody would see that they are not those that were asked for.
+func checkCredentials(a api.MintAWSResponse) error {
+	for _, m := range []struct{ name, value string }{
+		{"access_key_id", a.AccessKeyID}, {"secret_access_key", a.SecretAccessKey}, {"session_token", a.SessionToken}, {"wallet", a.Wallet},
+	} {
+		if m.value == "" || strings.ContainsFunc(m.value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("reading the answer of %s: %s: want printable ASCII without spaces, got none or something else", api.PathMintAWS, m.name)
+		}
+	}
+	if a.Expiration <= 0 {
+		return fmt.Errorf("reading the answer of %s: expiration: want Unix seconds, got %d", api.PathMintAWS, a.Expiration)
+	}
+	return nil
 }
 
 // resendAfter says whether a request that failed for the n-th time may be sent

@@ -89,10 +89,14 @@ func newClient(t *testing.T, w *wire, options ...client.Option) (*client.Client,
 	return c, wallet
 }
 
+// credentials are a good answer.
+var credentials = api.MintAWSResponse{AccessKeyID: "ASIA1", SecretAccessKey: "abc/+", SessionToken: "IQo=", Expiration: 1780000000,
+	Wallet: "0xde709f2102306220921060314715629080e2fb77", AuditRecordID: "r", Anchored: []string{"sqlite"}}
+
 var intent = api.Intent{AgentID: "agent-7", Service: "s3", ScopePath: "reports", GrantID: "grn-1"}
 
 func TestMintAWSSendsASignedCall(t *testing.T) {
-	w := &wire{answer: func(int) (*http.Response, error) { return granted(api.MintAWSResponse{AccessKeyID: "ASIA1"}) }}
+	w := &wire{answer: func(int) (*http.Response, error) { return granted(credentials) }}
 	at := time.Date(2026, 3, 1, 12, 0, 0, 999, time.UTC)
 	c, wallet := newClient(t, w, client.WithClock(func() time.Time { return at }))
 	got, err := c.MintAWS(t.Context(), "session", wallet, intent, client.MintAWSOptions{})
@@ -149,7 +153,7 @@ func TestSignCallRefusesWhatCannotBeSent(t *testing.T) {
 // A lost answer may have been a credential: only the very same request finds it.
 func TestMintAWSSendsTheSameBytesAgain(t *testing.T) {
 	inProgress := func() (*http.Response, error) { return refusal(api.CodeIdempotencyInProgress, "3") }
-	good := func() (*http.Response, error) { return granted(api.MintAWSResponse{AccessKeyID: "ASIA1"}) }
+	good := func() (*http.Response, error) { return granted(credentials) }
 	for _, tc := range []struct {
 		name    string
 		answers []func() (*http.Response, error)
@@ -295,6 +299,33 @@ func TestGrantCalls(t *testing.T) {
 	for i, sent := range w.sent {
 		if sent.method != want[i].method || sent.url != want[i].url || sent.body != want[i].body || sent.header.Get("Authorization") != "Bearer session" {
 			t.Errorf("sent %+v, want %+v", sent, want[i])
+		}
+	}
+}
+
+// Whatever answers in the broker's place, what is no credential is not handed on: with
+// an empty variable an SDK would look for other credentials.
+func TestMintAWSRefusesWhatAreNoCredentials(t *testing.T) {
+	for name, spoil := range map[string]func(*api.MintAWSResponse){
+		"nothing":             func(a *api.MintAWSResponse) { *a = api.MintAWSResponse{} },
+		"no id":               func(a *api.MintAWSResponse) { a.AccessKeyID = "" },
+		"no secret":           func(a *api.MintAWSResponse) { a.SecretAccessKey = "" },
+		"no token":            func(a *api.MintAWSResponse) { a.SessionToken = "" },
+		"no tenant":           func(a *api.MintAWSResponse) { a.Wallet = "" },
+		"no end":              func(a *api.MintAWSResponse) { a.Expiration = 0 },
+		"a line break":        func(a *api.MintAWSResponse) { a.SessionToken = "IQo=\nAWS_PROFILE=other" },
+		"a NUL":               func(a *api.MintAWSResponse) { a.SecretAccessKey = "abc\x00" },
+		"a terminal's escape": func(a *api.MintAWSResponse) { a.AccessKeyID = "ASIA\x1b[2J" },
+		"beyond ASCII":        func(a *api.MintAWSResponse) { a.Wallet = "0x\u009b" },
+		"a space":             func(a *api.MintAWSResponse) { a.AccessKeyID = "ASIA 1" },
+	} {
+		bad := credentials
+		spoil(&bad)
+		w := &wire{answer: func(int) (*http.Response, error) { return granted(bad) }}
+		c, wallet := newClient(t, w)
+		got, err := c.MintAWS(t.Context(), "session", wallet, intent, client.MintAWSOptions{})
+		if err == nil || got.AccessKeyID != "" || len(w.sent) != 1 || strings.Contains(err.Error(), credentials.SecretAccessKey) || strings.ContainsAny(err.Error(), "\n\x1b") {
+			t.Errorf("%s: %+v, %v, sent %d times", name, got, err, len(w.sent))
 		}
 	}
 }

@@ -30,8 +30,8 @@ func (m model) open(r Request, now time.Time) (open []*Grant) {
 // find returns the ID of the grant, or the code of the refusal.
 func (m model) find(r Request, now time.Time) (id, code string) {
 	if open := m.open(r, now); len(open) > 0 {
-		for _, g := range open {
-			if g.Owner != open[0].Owner {
+		for _, g := range m {
+			if g.Daemon == r.Daemon && g.Owner != open[0].Owner {
 				return "", CodeAmbiguous
 			}
 		}

@@ -55,7 +55,9 @@ var searches = []string{
 	"SEARCH grants USING COVERING INDEX grants_path (daemon=? AND service=? AND path=?)",
 	"SEARCH grants USING INDEX grants_leader (daemon=? AND service=? AND path=? AND owner=?)",
 	"SEARCH grants USING INDEX grants_open (daemon=? AND service=? AND path=? AND owner=?)",
-	"SEARCH grants USING INDEX grants_path (daemon=? AND service=?)", // for one row
+	"SEARCH grants USING INDEX grants_owners (daemon=? AND service=? AND owner<?)", // for one row, like the next two
+	"SEARCH grants USING INDEX grants_owners (daemon=? AND service=? AND owner>?)",
+	"SEARCH grants USING INDEX grants_path (daemon=? AND service=?)",
 	"SEARCH grants USING INDEX sqlite_autoindex_grants_1 (grant_id=?)",
 	"SEARCH grants USING INTEGER PRIMARY KEY (rowid=?)",
 }

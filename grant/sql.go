@@ -45,12 +45,15 @@ func lead(ctx context.Context, tx *sql.Tx, g Grant) error {
 
 // Find returns the grant that allows a request, or says as an *Error why there is
 // none: the one that the request names, or of those that fit the one that ends
-// last, the oldest of several such. Where more than one owner's fit and none is
-// named it is refused, since the choice would be one of tenants.
+// last, the oldest of several such.
 //
-// Anybody may grant to any daemon, so a caller that names no grant may be given a
-// stranger's tenant once its owner's grants have ended: it must look at whose they
-// are.
+// Anybody may grant to any daemon. So a request that names no grant is refused once
+// the daemon has been given grants by more than one owner, for whatever path and
+// whether or not they have ended: a stranger's would else be taken as soon as the
+// owner's has ended, or for a path that it does not reach, and what the daemon then
+// writes would lie in the stranger's prefix. That lets a stranger stop a daemon's
+// unnamed calls, but never turn them. Of a daemon's first owner nobody but the
+// daemon can tell whether it is the right one.
 func Find(ctx context.Context, tx *sql.Tx, r Request, now time.Time) (Grant, error) {
 	if err := r.Path.check(); err != nil {
 		return Grant{}, refuse(CodeScope, "no grant reaches a path like that: %v", err)
@@ -58,24 +61,37 @@ func Find(ctx context.Context, tx *sql.Tx, r Request, now time.Time) (Grant, err
 	if r.GrantID != "" {
 		return findNamed(ctx, tx, r, now)
 	}
-	// The first two of each path are two owners', if there are two.
-	where, args := r.onPaths("AND standing = 2 AND expires_at > %s ORDER BY expires_at DESC, seq LIMIT 2", now.UnixMilli())
-	fitting, err := query(ctx, tx, where+" ORDER BY expires_at DESC, seq", args...)
+	where, args := r.onPaths("AND standing = 2 AND expires_at > %s ORDER BY expires_at DESC, seq LIMIT 1", now.UnixMilli())
+	fitting, err := query(ctx, tx, where+" ORDER BY expires_at DESC, seq LIMIT 1", args...)
 	switch {
 	case err != nil:
 		return Grant{}, fmt.Errorf("finding a grant: %w", err)
 	case len(fitting) == 0:
 		return Grant{}, whyNone(ctx, tx, r, now)
 	}
-	for _, g := range fitting {
-		if err := Check(g, r, now); err != nil {
-			return Grant{}, fmt.Errorf("finding a grant: the database leads to one that allows nothing: %v", err)
-		}
-		if g.Owner != fitting[0].Owner {
-			return Grant{}, refuse(CodeAmbiguous, "grants of more than one owner fit, %s and %s among them", fitting[0].ID, g.ID)
-		}
+	g := fitting[0]
+	if err := Check(g, r, now); err != nil {
+		return Grant{}, fmt.Errorf("finding a grant: the database leads to one that allows nothing: %v", err)
 	}
-	return fitting[0], nil
+	if err := onlyOwner(ctx, tx, g); err != nil {
+		return Grant{}, err
+	}
+	return g, nil
+}
+
+// onlyOwner refuses to choose a grant of a daemon that another owner granted to as
+// well, at any time.
+func onlyOwner(ctx context.Context, tx *sql.Tx, g Grant) error {
+	const others = "SELECT grant_id FROM grants WHERE daemon = $1 AND service = $2 AND owner "
+	var other string
+	err := tx.QueryRowContext(ctx, others+"< $3 UNION ALL "+others+"> $3 LIMIT 1", g.Daemon, g.Service, g.Owner).Scan(&other)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("finding a grant: %w", err)
+	}
+	return refuse(CodeAmbiguous, "%s was granted to by more than one owner, with %s and %s among others", g.Daemon, g.ID, other)
 }
 
 func findNamed(ctx context.Context, tx *sql.Tx, r Request, now time.Time) (Grant, error) {

@@ -376,6 +376,7 @@ func TestFindRefusesToChooseAnOwner(t *testing.T) {
 	request := asking("reports/2026")
 	for name, paths := range map[string][2]string{
 		"one path": {"reports", "reports"}, "above": {"/", "reports"}, "beneath": {"reports/2026", "reports"}, "both exact": {"reports/2026", "reports/2026"},
+		"one elsewhere": {"/", "elsewhere"},
 	} {
 		s := newStore(t)
 		a := add(t, s, alice, under(paths[0]), until(noon.Add(2*time.Hour)))
@@ -386,18 +387,22 @@ func TestFindRefusesToChooseAnOwner(t *testing.T) {
 		_, err := find(t, s, request, noon)
 		wantCode(t, name, err, CodeAmbiguous)
 		for _, g := range []Grant{a, b} {
-			if got, err := find(t, s, named(request, g.ID), noon); err != nil || got.Tenant != g.Tenant {
+			if got, err := find(t, s, named(asking(g.Path), g.ID), noon); err != nil || got.Tenant != g.Tenant {
 				t.Errorf("%s: named %s: %s, %v; want tenant %s", name, g.ID, got.Tenant, err, g.Tenant)
 			}
 		}
-		if got, err := find(t, s, request, noon.Add(time.Hour)); err != nil || got.Owner != a.Owner {
-			t.Errorf("%s: after one has ended: %s, %v; want %s", name, got.Owner, err, a.Owner)
-		}
+		_, err = find(t, s, request, noon.Add(time.Hour))
+		wantCode(t, name+", after one has expired", err, CodeAmbiguous)
 		if _, _, err := revoke(t, s, bob, b.ID, noon); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := find(t, s, request, noon); err != nil || got.Owner != a.Owner {
-			t.Errorf("%s: after one was revoked: %s, %v; want %s", name, got.Owner, err, a.Owner)
+		_, err = find(t, s, request, noon)
+		wantCode(t, name+", after one was revoked", err, CodeAmbiguous)
+		_, err = find(t, s, Request{Daemon: daemonE, Service: S3, Path: "reports"}, noon)
+		wantCode(t, name+", another daemon", err, CodeRequired)
+		add(t, s, alice, to(daemonE))
+		if got, err := find(t, s, Request{Daemon: daemonE, Service: S3, Path: "reports"}, noon); err != nil || got.Owner != a.Owner {
+			t.Errorf("%s: another daemon: %s, %v; want %s", name, got.Owner, err, a.Owner)
 		}
 	}
 }

@@ -30,6 +30,7 @@ CREATE TABLE grants (
 
 CREATE INDEX grants_owner ON grants (owner, seq);
 CREATE INDEX grants_daemon ON grants (daemon, seq);
+CREATE INDEX grants_owners ON grants (daemon, service, owner);
 CREATE INDEX grants_path ON grants (daemon, service, path, seq);
 CREATE UNIQUE INDEX grants_leader ON grants (daemon, service, path, owner) WHERE standing = 2;
 CREATE INDEX grants_leaders ON grants (daemon, service, path, expires_at DESC, seq) WHERE standing = 2;
