@@ -22,9 +22,6 @@ const (
 // PendingTime is how long an intent may be without an outcome.
 const PendingTime = pendingTime
 
-// MaxCallSkew is the largest skew of calls that a broker takes.
-const MaxCallSkew = maxCallSkew
-
 // Routes names every route of the public listener.
 func Routes() []string {
 	var routes []string
