@@ -70,7 +70,11 @@ func (b *Broker) finish(c *call, name string, took time.Duration, panicked any) 
 		}
 	}
 	b.metrics.observe(name, c.w.status, took)
-	if !b.Log.Enabled(c.ctx, slog.LevelInfo) {
+	level := slog.LevelInfo
+	if c.w.status >= http.StatusInternalServerError {
+		level = slog.LevelWarn // for the operator to look at
+	}
+	if !b.Log.Enabled(c.ctx, level) {
 		return
 	}
 	attrs := append([]slog.Attr{
@@ -84,7 +88,7 @@ func (b *Broker) finish(c *call, name string, took time.Duration, panicked any) 
 	if trace := traceID(c.r); trace != "" {
 		attrs = append(attrs, slog.String("trace_id", trace))
 	}
-	b.Log.LogAttrs(c.ctx, slog.LevelInfo, "request", attrs...)
+	b.Log.LogAttrs(c.ctx, level, "request", attrs...)
 }
 
 // statusWriter remembers the status that was written.

@@ -46,10 +46,32 @@ func (b *Broker) serveMintAWS(c *call) error {
 		}
 	}()
 	answer, err := b.credentials(c, m)
+	m.note(c, answer)
 	if err != nil {
 		return err
 	}
 	return c.writeJSON(answer)
+}
+
+// note has the log say who got what under which grant, or was refused it.
+func (m *mint) note(c *call, answer *api.MintAWSResponse) {
+	tenant, credential := m.intent.Tenant, ""
+	if answer != nil {
+		tenant, credential = answer.Wallet, answer.AccessKeyID
+	}
+	for _, n := range [][2]string{{"wallet", m.intent.Wallet}, {"grant", m.grantID()}, {"tenant", tenant}, {"credential", credential}} {
+		if n[1] != "" {
+			c.note(n[0], n[1])
+		}
+	}
+}
+
+// grantID is that of the grant which was found, or else of the one that was named.
+func (m *mint) grantID() string {
+	if named := m.request.Intent.GrantID; m.grant.ID == "" && isPrintable(named, 64) {
+		return named
+	}
+	return m.grant.ID
 }
 
 // credentials keeps the invariant: identity proven, call signed by the wallet that
@@ -190,7 +212,7 @@ func (b *Broker) refuseCredentials(c *call, m *mint, refusal error) error {
 // refused is the record of a refusal.
 func (m *mint) refused(code api.Code) *audit.Record {
 	r := *m.intent
-	r.ID, r.Outcome, r.Reason, r.TokenID = "", audit.Refused, string(code), ""
+	r.ID, r.Outcome, r.Reason, r.TokenID, r.GrantID = "", audit.Refused, string(code), "", m.grantID()
 	return &r
 }
 
@@ -218,7 +240,11 @@ func (b *Broker) askSTS(c *call, m *mint) (Credentials, error) {
 	given, err := b.AWS.AssumeRole(ctx, ask)
 	var refused *STSError
 	if errors.As(err, &refused) && !refused.Unknown {
-		return Credentials{}, fmt.Errorf("%w: %w", api.Errorf(api.CodeSTSRefused, "%s", b.AWS.Explain(ask, refused, c.now)), err)
+		code := api.CodeSTSRefused
+		if refused.Passes() {
+			code = api.CodeSTSUnavailable
+		}
+		return Credentials{}, fmt.Errorf("%w: %w", api.Errorf(code, "%s", b.AWS.Explain(ask, refused, c.now)), err)
 	}
 	return given, err
 }

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"agentkeys/agentkeystest"
 	"agentkeys/api"
 	"agentkeys/audit"
+	"agentkeys/broker"
 )
 
 // A daemon with an owner's grant reads and writes the granted path of the owner's
@@ -61,5 +63,30 @@ func TestDelegatedCredentials(t *testing.T) {
 	}
 	if _, problem := k.Mint(t, k.NewCall(owner, "reports").Sign(t)); problem == nil || problem.Code != api.CodeGrantRequired {
 		t.Errorf("the owner without a grant: %+v", problem)
+	}
+}
+
+// A refusal that passes is told as such: to mend nothing, and to try again. The record
+// says that nothing was given.
+func TestPassingRefusalsOfSTS(t *testing.T) {
+	var fault *broker.STSError
+	k, _ := agentkeystest.NewWithAWS(t, func(c *broker.Config) {
+		c.AWS.AssumeRole = func(context.Context, broker.AssumeRole) (broker.Credentials, error) { return broker.Credentials{}, fault }
+	})
+	owner := k.Party(t)
+	k.Grant(t, owner, owner, "a")
+	for code, want := range map[string]api.Code{
+		"": api.CodeSTSUnavailable, "Throttling": api.CodeSTSUnavailable, "IDPCommunicationError": api.CodeSTSUnavailable, "AccessDenied": api.CodeSTSRefused,
+	} {
+		fault = &broker.STSError{Code: code, Fault: "no connection"}
+		if _, problem := k.Mint(t, k.NewCall(owner, "a").Sign(t)); problem == nil || problem.Status != 502 || problem.Code != want {
+			t.Errorf("STS says %q: %+v, want %s", code, problem, want)
+		}
+		if r := records(t, k)[0]; r.Outcome != audit.Failed || r.Reason != string(want) {
+			t.Errorf("STS says %q: record %s %s", code, r.Outcome, r.Reason)
+		}
+	}
+	if !strings.Contains(k.Log.String(), `"level":"WARN"`) {
+		t.Error("the log has nothing for the operator to look at")
 	}
 }

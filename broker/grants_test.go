@@ -219,6 +219,23 @@ func TestRevokeStopsTheNextMint(t *testing.T) {
 	if len(a.Asked()) != 1 {
 		t.Errorf("STS was asked %d times, want once", len(a.Asked()))
 	}
+	if r := records(t, k)[0]; r.Outcome != audit.Refused || r.Reason != string(api.CodeGrantRevoked) {
+		t.Errorf("record: %+v", r)
+	}
+	named := k.NewCall(daemon, "a")
+	named.Intent.GrantID = g.GrantID
+	if _, problem := k.Mint(t, named.Sign(t)); problem == nil || problem.Code != api.CodeGrantRevoked {
+		t.Errorf("mint that names it: %+v", problem)
+	}
+	if r := records(t, k)[0]; r.GrantID != g.GrantID {
+		t.Errorf("the record of the refusal names the grant %q, want %s", r.GrantID, g.GrantID)
+	}
+	log := k.Log.String()
+	for _, want := range []string{`"grant":"` + g.GrantID, `"tenant":"` + strings.ToLower(owner.Address()), `"wallet":"` + strings.ToLower(daemon.Address()), `"credential":"ASIA`} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %s", want)
+		}
+	}
 	revocations := 0
 	for _, r := range records(t, k) {
 		if r.Action == "grant.revoke" {

@@ -40,6 +40,10 @@ type STSError struct {
 	Attempts int // requests, of which all but the last certainly gave nothing
 }
 
+// Passes says that the same call may be answered in a while: STS was not reached, was
+// too busy, or could not reach the issuer.
+func (e *STSError) Passes() bool { return e.Code == "" || slices.Contains(retryable, e.Code) }
+
 // Error says what STS said, or what went wrong.
 func (e *STSError) Error() string {
 	var b strings.Builder
