@@ -71,7 +71,9 @@ func TestDelegatedCredentials(t *testing.T) {
 func TestPassingRefusalsOfSTS(t *testing.T) {
 	var fault *broker.STSError
 	k, _ := agentkeystest.NewWithAWS(t, func(c *broker.Config) {
-		c.AWS.AssumeRole = func(context.Context, broker.AssumeRole) (broker.Credentials, error) { return broker.Credentials{}, fault }
+		c.AWS.AssumeRole = func(context.Context, broker.AssumeRole) (broker.Credentials, error) {
+			return broker.Credentials{}, fault
+		}
 	})
 	owner := k.Party(t)
 	k.Grant(t, owner, owner, "a")
