@@ -89,9 +89,14 @@ func (p *program) createGrant(ctx context.Context, o grantOptions) error {
 	if o.json {
 		return writeJSON(p.stdout, g)
 	}
-	fmt.Fprintln(p.stdout, g.GrantID)
-	fmt.Fprintf(p.stderr, "granted: %s may %s\n         under %s of %s,\n         until %s, %s\n", g.DaemonAddress, strings.Join(g.Actions, ", "),
-		shownPath(g.ScopePath), g.Wallet, moment(g.ExpiresAt), times(g.MaxUses))
+	fmt.Fprintln(p.stdout, printable(g.GrantID))
+	for _, line := range []string{
+		fmt.Sprintf("granted: %s may %s", g.DaemonAddress, strings.Join(g.Actions, ", ")),
+		fmt.Sprintf("         under %s of %s,", shownPath(g.ScopePath), g.Wallet),
+		fmt.Sprintf("         until %s, %s", moment(g.ExpiresAt), times(g.MaxUses)),
+	} {
+		fmt.Fprintln(p.stderr, printable(line))
+	}
 	return nil
 }
 
@@ -236,7 +241,7 @@ tenant.`,
 			if o.json {
 				return writeJSON(p.stdout, done)
 			}
-			fmt.Fprintf(p.stdout, "revoked %s at %s\n", done.GrantID, moment(done.RevokedAt))
+			fmt.Fprintf(p.stdout, "revoked %s at %s\n", printable(done.GrantID), moment(done.RevokedAt))
 			fmt.Fprintln(p.stderr, `Credentials that are out already work until they end; "agentkeys revoke" ends them at AWS.`)
 			return nil
 		},

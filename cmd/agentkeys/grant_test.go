@@ -3,10 +3,15 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"agentkeys/agentkeystest"
 	"agentkeys/api"
@@ -101,5 +106,36 @@ func TestGrantListReadsEveryPage(t *testing.T) {
 	}
 	if strings.Join(got, " ") != strings.Join(made, " ") {
 		t.Errorf("got %d grants, want the %d that were made, the newest first:\n%v\n%v", len(got), n, got, made)
+	}
+}
+
+// A broker that is not honest, or somebody in its place, writes nothing to a terminal
+// but text: neither in grants nor in a refusal.
+func TestTerminalObeysNoBroker(t *testing.T) {
+	const evil = "x\x1b[2J\x1b]0;title\a\u009b1m\r\u202egnp"
+	g := api.Grant{GrantID: evil, Role: evil, Status: evil, Owner: evil, Wallet: evil, DaemonAddress: evil, Service: evil, ScopePath: evil,
+		Actions: []string{evil}, SessionName: evil, LastRecordID: evil, LastUsedAt: new(int64)}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(403)
+		_ = json.NewEncoder(w).Encode(api.Problem{Code: evil, Detail: evil, Remediation: evil})
+	}))
+	defer server.Close()
+	var list, one, refused bytes.Buffer
+	if err := errors.Join(writeGrants(&list, []api.Grant{g}, time.Now()), writeGrant(&one, g)); err != nil {
+		t.Fatal(err)
+	}
+	wallet := filepath.Join(t.TempDir(), "wallet.key")
+	if status := run(t.Context(), []string{"keygen", "--purpose", "wallet", "--out", wallet}, nil, io.Discard, &refused); status != 0 {
+		t.Fatalf("keygen: %d %s", status, &refused)
+	}
+	refused.Reset()
+	if status := run(t.Context(), []string{"grant", "list", "--broker", server.URL, "--wallet", wallet}, nil, io.Discard, &refused); status != exitBroken {
+		t.Fatalf("grant list: status %d", status)
+	}
+	for name, text := range map[string]string{"list": list.String(), "one": one.String(), "refusal": refused.String()} {
+		if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) || !strings.Contains(text, "gnp") {
+			t.Errorf("%s: %q", name, text)
+		}
 	}
 }

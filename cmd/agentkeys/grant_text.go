@@ -19,8 +19,12 @@ func writeGrants(w io.Writer, grants []api.Grant, now time.Time) error {
 		if g.Role == api.GrantRoleDaemon {
 			other = g.Wallet
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d/%d\t%s\t%s\n", g.GrantID, g.Role, shortened(other), g.Status,
-			shownActions(g.Actions), g.UsedCount, g.MaxUses, distance(time.Unix(g.ExpiresAt, 0).Sub(now)), g.ScopePath)
+		row := []string{g.GrantID, g.Role, shortened(other), g.Status, shownActions(g.Actions), fmt.Sprintf("%d/%d", g.UsedCount, g.MaxUses),
+			distance(time.Unix(g.ExpiresAt, 0).Sub(now)), g.ScopePath}
+		for i, text := range row {
+			row[i] = printable(text)
+		}
+		fmt.Fprintln(tw, strings.Join(row, "\t"))
 	}
 	return tw.Flush()
 }
@@ -28,7 +32,7 @@ func writeGrants(w io.Writer, grants []api.Grant, now time.Time) error {
 // writeGrant prints all about one grant.
 func writeGrant(w io.Writer, g api.Grant) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name, value string) { fmt.Fprintf(tw, "%s\t%s\n", name, value) }
+	row := func(name, value string) { fmt.Fprintf(tw, "%s\t%s\n", name, printable(value)) }
 	row("grant", g.GrantID)
 	row("status", g.Status)
 	row("you are", "its "+g.Role)

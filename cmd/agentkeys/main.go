@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
@@ -62,16 +63,30 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return s.code
 	}
 	for line := range strings.Lines(withoutSecrets(err.Error(), args)) {
-		fmt.Fprintf(stderr, "agentkeys: error: %s\n", strings.TrimSuffix(line, "\n"))
+		fmt.Fprintf(stderr, "agentkeys: error: %s\n", printable(strings.TrimSuffix(line, "\n")))
 	}
 	var h hint
 	if errors.As(err, &h) {
-		fmt.Fprintf(stderr, "agentkeys: hint: %s\n", h.text)
+		fmt.Fprintf(stderr, "agentkeys: hint: %s\n", printable(h.text))
 	}
 	if s.code != 0 {
 		return s.code
 	}
 	return exitBroken
+}
+
+// printable is a line without what a terminal would obey instead of showing it: some
+// of what is printed comes from a broker, or from whoever answers in its place.
+func printable(line string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r):
+			return r
+		case r == '\t':
+			return ' '
+		}
+		return unicode.ReplacementChar
+	}, line)
 }
 
 // secretLike is what a token, a private key in hexadecimal digits or a key file's
