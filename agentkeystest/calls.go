@@ -107,6 +107,13 @@ func (k *Broker) Send(t testing.TB, method, path, session string, body, answer a
 	return status, problem
 }
 
+// SendHeader is Send with the header of the answer in the place of its status.
+func (k *Broker) SendHeader(t testing.TB, method, path, session string, body, answer any) (*api.Problem, http.Header) {
+	t.Helper()
+	_, problem, header := k.do(t, k.request(t, method, path, session, body), answer)
+	return problem, header
+}
+
 func (k *Broker) request(t testing.TB, method, path, session string, body any) *http.Request {
 	t.Helper()
 	var data []byte

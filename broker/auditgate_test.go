@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -318,4 +319,38 @@ func addPending(ctx context.Context, tx *sql.Tx, i int, now time.Time) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO mints (caller, request_id, body_hash, record_id, state, settle_by, forget_at)
 		VALUES ($1, 'r', x'00', $2, 'pending', $3, $4)`, wallet, r.ID, now.Add(broker.PendingTime).UnixMilli(), now.Add(5*time.Minute).UnixMilli())
 	return err
+}
+
+// An anchor flushes once for the records that wait together. Those of one transaction
+// are brought to it together: one after the other, a start that finds many pending
+// mints would wait for a flush of each, for longer than the anchors have.
+func TestSettlingBringsItsRecordsTogether(t *testing.T) {
+	const many = 40
+	var waiting atomic.Int32
+	flushed := make(chan struct{})
+	k, _ := agentkeystest.NewWithAWS(t, func(c *broker.Config) {
+		c.Anchors = append(c.Anchors, broker.Anchor{Name: "file", Put: func(ctx context.Context, _ audit.Record) error {
+			if waiting.Add(1) == many {
+				close(flushed)
+			}
+			select {
+			case <-flushed:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}})
+	})
+	k.Broker.SetAnchorTimeout(anchorPatience)
+	must(t, k.Store.Update(t.Context(), func(tx *sql.Tx) error {
+		for i := range many {
+			if err := addPending(t.Context(), tx, i, k.Clock.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	if err := k.Broker.SettleAll(t.Context()); err != nil {
+		t.Errorf("settling %d mints: %v", many, err)
+	}
 }

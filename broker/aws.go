@@ -83,9 +83,14 @@ func (b *Broker) anchor(ctx context.Context, records ...audit.Record) error {
 	return errors.Join(errs...)
 }
 
+// put brings records together, so that they can share a flush.
 func (a Anchor) put(ctx context.Context, records []audit.Record) error {
+	results := make(chan error, len(records))
 	for _, r := range records {
-		if err := a.Put(ctx, r); err != nil {
+		go func() { results <- a.Put(ctx, r) }() // ends with the Put, which has the deadline
+	}
+	for range records {
+		if err := <-results; err != nil {
 			return fmt.Errorf("recording at anchor %s: %w", a.Name, err)
 		}
 	}

@@ -83,7 +83,11 @@ func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (r
 	if err != nil {
 		return api.Errorf(api.CodeBadRequest, "intent.scope_path: %v", err), nil
 	}
-	return b.takeBudgets(c, m), nil
+	var others []taking
+	if g.ID != "" {
+		others = []taking{{b.budgets.grant, g.ID, "grant"}}
+	}
+	return b.takeBudgets(c, m.session.OmniAccount, others...), nil
 }
 
 // findGrant finds the grant for a call. Where the deployment does not require one, a
@@ -105,24 +109,19 @@ func (b *Broker) findGrant(ctx context.Context, tx *sql.Tx, m *mint, now time.Ti
 	return g, err
 }
 
-// takeBudgets takes one mint from each budget. A mint that a later budget or the
-// database refuses has still taken from the earlier ones.
-func (b *Broker) takeBudgets(c *call, m *mint) error {
-	for _, take := range []struct {
-		of     *budget
-		key    string
-		whose  string
-		unless bool
-	}{
-		{b.budgets.network, network(c.source), "network", false},
-		{b.budgets.account, m.session.OmniAccount, "account", false},
-		{b.budgets.grant, m.grant.ID, "grant", m.grant.ID == ""},
-	} {
-		if take.unless {
-			continue
-		}
-		if wait, ok := take.of.take(take.key, c.now); !ok {
-			refusal := api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", take.whose)
+// taking is one budget that is taken from.
+type taking struct {
+	of         *budget
+	key, whose string
+}
+
+// takeBudgets takes one mint, or one grant that is made, from the budgets of the
+// network and the account, and from others. What a later budget or the database
+// refuses has still taken from the earlier ones.
+func (b *Broker) takeBudgets(c *call, account string, others ...taking) error {
+	for _, t := range append([]taking{{b.budgets.network, network(c.source), "network"}, {b.budgets.account, account, "account"}}, others...) {
+		if wait, ok := t.of.take(t.key, c.now); !ok {
+			refusal := api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", t.whose)
 			refusal.RetryAfter = wait
 			return refusal
 		}

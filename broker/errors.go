@@ -42,7 +42,7 @@ func (b *Broker) writeError(c *call, err error) {
 	}
 	h := c.w.Header()
 	if e.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", challenge(e.Code, kind))
+		h.Set("WWW-Authenticate", challenge(err, kind))
 	}
 	switch {
 	case e.RetryAfter > 0:
@@ -66,11 +66,15 @@ func (b *Broker) writeError(c *call, err error) {
 	_, _ = c.w.Write(append(body, '\n'))
 }
 
-// challenge is the WWW-Authenticate value of RFC 6750, section 3.
-func challenge(code api.Code, kind api.Kind) string {
-	reason := "invalid_token"
-	if code == api.CodeSessionRequired {
-		reason = "invalid_request"
+// challenge is the WWW-Authenticate value of RFC 6750, section 3. Of its words
+// invalid_token makes a client throw its token away, so it is for a session that was
+// refused alone. Where none was sent, or a good one with a call whose own signature
+// is wrong, stale or used, the request is what is invalid.
+func challenge(err error, kind api.Kind) string {
+	reason := "invalid_request"
+	var session *token.Error
+	if errors.As(err, &session) {
+		reason = "invalid_token"
 	}
 	return fmt.Sprintf("Bearer realm=\"agentkeys\", error=%q, error_description=%q", reason, kind.Title)
 }

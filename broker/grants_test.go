@@ -355,3 +355,39 @@ func TestGrantThatWasNotRecordedEverywhereIsNone(t *testing.T) {
 		}
 	}
 }
+
+// Each grant is a row and a record for ever, and stands in its daemon's list too, so
+// making them has the same bounds as minting.
+func TestGrantsHaveABudget(t *testing.T) {
+	k := agentkeystest.New(t, func(c *broker.Config) { c.Budgets.PerAccount, c.Budgets.PerNetwork = 3, 5 })
+	owner, other, daemon := k.Party(t), k.Party(t), k.Party(t)
+	create := func(p agentkeystest.Party) (*api.Problem, string) {
+		req := api.GrantCreateRequest{DaemonAddress: daemon.Address(), Service: "s3", ScopePath: "a", ExpiresAt: k.Clock.Now().Add(time.Hour).Unix(), MaxUses: 1}
+		problem, header := k.SendHeader(t, "POST", api.PathGrantCreate, p.Session.SessionJWT, req, new(api.Grant))
+		return problem, header.Get("Retry-After")
+	}
+	for range 3 {
+		if problem, _ := create(owner); problem != nil {
+			t.Fatalf("within the budget: %+v", problem)
+		}
+	}
+	spent := func(whose string, p agentkeystest.Party, wait string) {
+		t.Helper()
+		problem, retry := create(p)
+		if problem == nil || problem.Status != 429 || problem.Code != api.CodeBudgetSpent || retry != wait || !strings.Contains(problem.Detail, whose) {
+			t.Errorf("beyond the budget of the %s: %+v, Retry-After %q, want %q", whose, problem, retry, wait)
+		}
+	}
+	spent("account", owner, "20")
+	if problem, _ := create(other); problem != nil {
+		t.Errorf("another owner: %+v", problem)
+	}
+	spent("network", other, "12")
+	if n := len(listGrants(t, k, daemon, "").Grants); n != 4 {
+		t.Errorf("there are %d grants, want 4", n)
+	}
+	k.Clock.Move(20 * time.Second)
+	if problem, _ := create(owner); problem != nil {
+		t.Errorf("after Retry-After: %+v", problem)
+	}
+}
