@@ -180,7 +180,7 @@ var kinds = map[Code]Kind{
 	CodeIdempotencyKeyReused:  {http.StatusUnprocessableEntity, "The Idempotency-Key was used with another body", "Use a fresh key for each new request."},
 	CodeIdempotencyInProgress: {http.StatusConflict, "The first request with this Idempotency-Key is still running", "Try again with the same key and body."},
 	CodeMintInterrupted:       {http.StatusServiceUnavailable, "The first request with this Idempotency-Key was cut off; nothing of it was released", "Sign the call anew with a fresh request_id and a fresh key."},
-	CodeBudgetSpent:           {http.StatusTooManyRequests, "The budget of mints and grants is spent for now", "Wait as long as Retry-After says; keep credentials until they end."},
+	CodeBudgetSpent:           {http.StatusTooManyRequests, "The budget is spent for now", "Wait as long as Retry-After says; keep credentials until they end."},
 	CodeSTSRefused:            {http.StatusBadGateway, "AWS STS refused to give credentials", "The operator must mend what the detail names; see agentkeys federation explain."},
 	CodeSTSUnavailable:        {http.StatusBadGateway, "AWS STS did not answer, or not in full", "Try again later with a fresh request_id; where it repeats, the operator must look at the broker's log and at BROKER_AWS_STS_ENDPOINT."},
 	CodeAWSNotConfigured:      {http.StatusServiceUnavailable, "This broker gives no AWS credentials", "The operator must set BROKER_AWS_ACCOUNT, BROKER_AWS_REGION and BROKER_AWS_BUCKET."},

@@ -83,11 +83,7 @@ func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (r
 	if err != nil {
 		return api.Errorf(api.CodeBadRequest, "intent.scope_path: %v", err), nil
 	}
-	var others []taking
-	if g.ID != "" {
-		others = []taking{{b.budgets.grant, g.ID, "grant"}}
-	}
-	return b.takeBudgets(c, m.session.OmniAccount, others...), nil
+	return b.takeMint(c, m), nil
 }
 
 // findGrant finds the grant for a call. Where the deployment does not require one, a
@@ -115,18 +111,32 @@ type taking struct {
 	key, whose string
 }
 
-// takeBudgets takes one mint, or one grant that is made, from the budgets of the
-// network and the account, and from others. What a later budget or the database
-// refuses has still taken from the earlier ones.
-func (b *Broker) takeBudgets(c *call, account string, others ...taking) error {
-	for _, t := range append([]taking{{b.budgets.network, network(c.source), "network"}, {b.budgets.account, account, "account"}}, others...) {
-		if wait, ok := t.of.take(t.key, c.now); !ok {
+// take takes one from each budget. What a later budget or the database refuses has
+// still taken from the earlier ones.
+func take(now time.Time, from ...taking) error {
+	for _, t := range from {
+		if wait, ok := t.of.take(t.key, now); !ok {
 			refusal := api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", t.whose)
 			refusal.RetryAfter = wait
 			return refusal
 		}
 	}
 	return nil
+}
+
+// takeMint takes one mint from the budgets that bound it.
+func (b *Broker) takeMint(c *call, m *mint) error {
+	from := []taking{{b.budgets.network, network(c.source), "network"}, {b.budgets.account, m.session.OmniAccount, "account"}}
+	if m.grant.ID != "" {
+		from = append(from, taking{b.budgets.grant, m.grant.ID, "grant"})
+	}
+	return take(c.now, from...)
+}
+
+// takeGrant takes one grant that is made. An account and a network may make as many
+// as they may mint, counted apart.
+func (b *Broker) takeGrant(c *call, account string) error {
+	return take(c.now, taking{b.budgets.grantsOfNetwork, network(c.source), "network"}, taking{b.budgets.grantsOfAccount, account, "account"})
 }
 
 // begin makes the intent durable with the use of the grant. From here on STS may be
@@ -209,9 +219,10 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answe
 	return answer, nil, c.append(ctx, tx, &record)
 }
 
-// budgets bound how many credentials are minted.
-type budgets struct{ account, grant, network *budget }
+// budgets bound how many credentials are minted, and how many grants are made.
+type budgets struct{ account, grant, network, grantsOfAccount, grantsOfNetwork *budget }
 
 func newBudgets(c Budgets) budgets {
-	return budgets{account: newBudget(c.PerAccount), grant: newBudget(c.PerGrant), network: newBudget(c.PerNetwork)}
+	return budgets{account: newBudget(c.PerAccount), grant: newBudget(c.PerGrant), network: newBudget(c.PerNetwork),
+		grantsOfAccount: newBudget(c.PerAccount), grantsOfNetwork: newBudget(c.PerNetwork)}
 }

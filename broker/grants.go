@@ -32,7 +32,7 @@ func (b *Broker) serveGrantCreate(c *call) error {
 	if err := b.checkFits(g); err != nil {
 		return err
 	}
-	if err := b.takeBudgets(c, session.OmniAccount); err != nil {
+	if err := b.takeGrant(c, session.OmniAccount); err != nil {
 		return err
 	}
 	proof, err := b.GrantProofs.Sign(terms(g))
