@@ -103,6 +103,7 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 		}
 		servers = append(servers, server{admin, broker.Server(b.Admin(), log)})
 	}
+	logAWS(log, c)
 	log.Info("serving", "issuer", c.Issuer, "bind", public.Addr().String(), "version", version(),
 		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID())
 	err = serveAll(ctx, servers, c.ShutdownGrace)
