@@ -288,6 +288,7 @@ var devText = template.Must(template.New("dev").Funcs(template.FuncMap{"sh": she
   local AWS  {{.AWS}}   account {{.Account}}, region {{.Region}}
   state      {{.Dir}} ({{if .Made}}made now{{else}}found as it was left{{end}})
   bucket     {{.Bucket}}, role {{.Role}}, policies in the hardened form
+  objects    s3://{{.Bucket}}/{{.Prefix}}/WALLET/PATH/, the wallet in lower case
   tenants    alice {{.Alice}}
              bob   {{.Bob}}
 
