@@ -209,8 +209,15 @@ func wantsExports(args []string) bool {
 	if end := slices.Index(args, "--"); end >= 0 {
 		args = args[:end]
 	}
-	format := slices.Index(args, "--format")
-	return slices.Contains(args, "creds") && (slices.Contains(args, "--format=env") || format >= 0 && format+1 < len(args) && args[format+1] == "env")
+	format := ""
+	for i, arg := range args {
+		if value, given := strings.CutPrefix(arg, "--format="); given {
+			format = value
+		} else if arg == "--format" && i+1 < len(args) {
+			format = args[i+1]
+		}
+	}
+	return format == "env" && slices.Contains(args, "creds")
 }
 
 // withCredentials is an environment with the credentials in the place of whatever

@@ -126,6 +126,7 @@ func TestFailuresAreClosedForEval(t *testing.T) {
 		{"creds --format env --broker http://127.0.0.1:1 --wallet " + missing + " --path reports --grant grn-a", true},
 		{"creds --format env positional", true},
 		{"creds --format env -- true", true},
+		{"creds --format json --format env", true},
 		{"creds --format json", false},
 		{"creds --format yaml", false},
 		{"creds --path reports -- sh --format env", false},
