@@ -31,6 +31,10 @@ const (
 // MintAWS asks for AWS credentials for what intent says. The session must be of
 // wallet w, which signs the call with the client's time as issued_at.
 //
+// Anybody may grant to w. An intent that names no grant may be given one of a
+// stranger's, and then the credentials are of the stranger's tenant: name the grant,
+// and see that the answer's Wallet is the tenant that is meant before using it.
+//
 // Where the connection is lost, or the broker is still at work on the same
 // request, the very same bytes are sent again under the same Idempotency-Key, so
 // that a lost answer costs neither a second use of the grant nor a second

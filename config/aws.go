@@ -107,8 +107,9 @@ func anchors(v string) ([]string, error) {
 	return names, nil
 }
 
-// checkTogether finds variables that do not fit one another.
-func (c *Config) checkTogether() (errs []error) {
+// checkTogether finds variables that do not fit one another. Given are those of the
+// environment.
+func (c *Config) checkTogether(given map[string]string) (errs []error) {
 	var set, missing []string
 	for _, v := range []struct{ name, value string }{
 		{"BROKER_AWS_ACCOUNT", c.AWS.Account}, {"BROKER_AWS_REGION", c.AWS.Region}, {"BROKER_AWS_BUCKET", c.AWS.Bucket},
@@ -122,6 +123,11 @@ func (c *Config) checkTogether() (errs []error) {
 	if len(set) > 0 && len(missing) > 0 {
 		errs = append(errs, fmt.Errorf("want all or none of BROKER_AWS_ACCOUNT, BROKER_AWS_REGION and BROKER_AWS_BUCKET: %s set, %s not",
 			strings.Join(set, " and "), strings.Join(missing, " and ")))
+	}
+	for _, name := range []string{"BROKER_AWS_STS_ENDPOINT", "BROKER_AWS_SESSION_SECONDS"} {
+		if given[name] != "" && len(set) == 0 {
+			errs = append(errs, fmt.Errorf("%s is set, and BROKER_AWS_ACCOUNT, BROKER_AWS_REGION and BROKER_AWS_BUCKET are not: it is for AWS credentials alone", name))
+		}
 	}
 	switch wanted := slices.Contains(c.Anchors, anchorFile); {
 	case wanted && c.AnchorFile == "":

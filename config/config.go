@@ -15,7 +15,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -140,7 +139,7 @@ var table = []variable{
 		mints(func(c *Config) *int { return &c.Mints.PerNetwork })},
 	{"BROKER_AUDIT_ANCHORS", "credentials", "sqlite", "where a record must be durable before AWS credentials leave: sqlite, the database, and optionally file, a second file on another disk; by comma", false,
 		func(c *Config, v string) (err error) { c.Anchors, err = anchors(v); return err }},
-	{"BROKER_AUDIT_ANCHOR_FILE", "credentials", "", "the file of the anchor file (agentkeys init --anchor-file makes it); set exactly when file is an anchor", false,
+	{"BROKER_AUDIT_ANCHOR_FILE", "credentials", "", "path of the anchor file (agentkeys init --anchor-file makes it); set exactly when file is an anchor", false,
 		func(c *Config, v string) error { c.AnchorFile = v; return nil }},
 
 	{"BROKER_LOG_FORMAT", "log", "json", "json or text", false,
@@ -168,7 +167,7 @@ func Load(environ []string) (Config, error) {
 			errs = append(errs, fmt.Errorf("%s=%q: %w", v.name, value, err))
 		}
 	}
-	errs = append(errs, c.checkTogether()...)
+	errs = append(errs, c.checkTogether(given)...)
 	if len(errs) > 0 {
 		return Config{}, errors.Join(errs...)
 	}
@@ -215,16 +214,41 @@ func known(name string) bool {
 	return slices.ContainsFunc(table, func(v variable) bool { return v.name == name })
 }
 
-// PrintText prints the table for a terminal.
+// textWidth is the longest line of PrintText, in characters.
+const textWidth = 100
+
+// PrintText prints the table for a terminal: below each variable and its default what
+// it means.
 func PrintText(w io.Writer) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var b strings.Builder
 	for i, v := range table {
 		if i == 0 || table[i-1].group != v.group {
-			fmt.Fprintf(tw, "%s:\n", v.group)
+			fmt.Fprintf(&b, "%s:\n", v.group)
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s\n", v.name, v.defaultText(), v.meaning)
+		fmt.Fprintf(&b, "  %-33s %s\n", v.name, v.defaultText())
+		for _, line := range wrapped(v.meaning, textWidth-6) {
+			fmt.Fprintf(&b, "      %s\n", line)
+		}
 	}
-	return tw.Flush()
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// wrapped breaks a text between words into lines of at most so many bytes. A longer
+// word has a line of its own.
+func wrapped(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
 }
 
 // PrintMarkdown prints the table as docs/configuration.md holds it.

@@ -203,10 +203,47 @@ func TestCheckNamesAdmitsAPart(t *testing.T) {
 	}
 }
 
+// What is for credentials alone does nothing in a broker that gives none: somebody
+// believes that it does.
+func TestCredentialsWantAnAccount(t *testing.T) {
+	account := []string{"BROKER_AWS_ACCOUNT=111122223333", "BROKER_AWS_REGION=us-east-1", "BROKER_AWS_BUCKET=acme-agent-mail"}
+	for _, given := range []string{"BROKER_AWS_STS_ENDPOINT=http://127.0.0.1:4566", "BROKER_AWS_SESSION_SECONDS=900"} {
+		name, _, _ := strings.Cut(given, "=")
+		if _, err := Load(environ(given)); err == nil || !strings.HasPrefix(err.Error(), name+" is set, and BROKER_AWS_ACCOUNT, ") {
+			t.Errorf("%s without an account: %v", given, err)
+		}
+		if _, err := Load(environ(append(account, given)...)); err != nil {
+			t.Errorf("%s with one: %v", given, err)
+		}
+	}
+	if _, err := Load(environ("BROKER_AWS_STS_ENDPOINT=")); err != nil {
+		t.Errorf("an empty one, which is none: %v", err)
+	}
+}
+
+// The help fits a terminal and loses no word.
+func TestTextFitsATerminal(t *testing.T) {
+	var b strings.Builder
+	if err := PrintText(&b); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if n := len(strings.TrimSuffix(line, "\n")); n > 100 {
+			t.Errorf("a line of %d characters: %s", n, line)
+		}
+	}
+	words := strings.Join(strings.Fields(b.String()), " ")
+	for _, v := range table {
+		if !strings.Contains(words, v.name+" "+v.defaultText()+" "+v.meaning) {
+			t.Errorf("%s is not told whole", v.name)
+		}
+	}
+}
+
 func TestSTSEndpoint(t *testing.T) {
 	for _, endpoint := range []string{"https://sts.us-east-1.amazonaws.com", "https://vpce-1.sts.us-east-1.vpce.amazonaws.com:8443",
 		"http://localhost:4566", "http://127.0.0.1", "https://[2001:db8::1]", "https://192.0.2.1"} {
-		if _, err := Load(environ("BROKER_AWS_STS_ENDPOINT=" + endpoint)); err != nil {
+		if _, err := Load(environ("BROKER_AWS_STS_ENDPOINT="+endpoint, "BROKER_AWS_ACCOUNT=111122223333", "BROKER_AWS_REGION=us-east-1", "BROKER_AWS_BUCKET=acme-agent-mail")); err != nil {
 			t.Errorf("%s: %v", endpoint, err)
 		}
 	}

@@ -134,7 +134,7 @@ func (g Grant) ended(now time.Time) error {
 	case "expired":
 		return refuse(CodeExpired, "grant %s ended at %s, and it is %s", g.ID, stamp(g.ExpiresAt), stamp(now))
 	case "exhausted":
-		return refuse(CodeExhausted, "grant %s has been used %d times of %d", g.ID, g.UsedCount, g.MaxUses)
+		return refuse(CodeExhausted, "grant %s is used up: %d of %d", g.ID, g.UsedCount, g.MaxUses)
 	}
 	return nil
 }

@@ -17,25 +17,36 @@ import (
 
 type credsOptions struct {
 	signInOptions
-	path, service, grant, agent, format string
+	path, service, grant, owner, agent, format string
 }
 
 func (p *program) creds() *cobra.Command {
 	var o credsOptions
 	cmd := &cobra.Command{
-		Use:   "creds --broker URL --wallet FILE --path PATH [-- COMMAND ARGUMENT...]",
+		Use:   "creds --broker URL --wallet FILE --path PATH (--grant ID | --owner WALLET) [-- COMMAND ARGUMENT...]",
 		Short: "Get AWS credentials under a grant, or run a command with them",
 		Long: `Signs in with an agent's wallet, signs a call for AWS credentials for a path that an owner granted to it, and prints
 them to standard output, and nothing else: as JSON for the credential_process of an AWS configuration, or with
 --format env as lines for the eval of a shell. With a command behind "--" nothing is printed: this process becomes the
 command, with the credentials in its environment in the place of any others that the environment names.
 
-The credentials are never written to a file or given as an argument. Each call is one use of the grant. Where grants of
-several owners fit, name the one with --grant; what runs unattended should always name it.
+Anybody may grant to any wallet, so say whose objects are meant: --grant names the grant, --owner the tenant, and then
+the owner's grant that covers the path and ends last is used. Credentials of any other tenant are not handed on.
+
+The credentials are never written to a file or given as an argument. Each call is one use of the grant. The AWS CLI keeps
+none from one command to the next, so in a credential_process each of its commands is a use; --format env is one use for
+all that a shell runs.
+
+With --format env a failure prints lines that take the credentials out of the shell and end the eval with status 1. In a
+pipe the status of the last command is what counts, unless the shell is told "set -o pipefail".
 
 Exit status: 0 given, 1 refused, 2 wrong use; with a command its own, and 126 or 127 where it cannot be run.`,
-		Example: `  agentkeys creds --broker https://broker.example.com --wallet bob.key --path reports -- aws s3 ls
-  eval "$(agentkeys creds --broker https://broker.example.com --wallet bob.key --path reports --format env)"`,
+		Example: `  agentkeys creds --broker https://broker.example.com --wallet bob.key --path reports --grant grn-AAAAAAAAAAAAAAAA -- \
+      aws s3 ls s3://BUCKET/PREFIX/0x52908400098527886e0f7030069857d2e4169ee7/reports/
+
+  eval "$(agentkeys creds --broker https://broker.example.com --wallet bob.key --path reports \
+      --owner 0x52908400098527886e0f7030069857d2e4169ee7 --format env)" || exit
+  aws s3 ls s3://BUCKET/PREFIX/0x52908400098527886e0f7030069857d2e4169ee7/reports/`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash == 0 && len(args) == 0 {
 				return lacking(cmd, "want a command behind --, got none")
@@ -47,6 +58,9 @@ Exit status: 0 given, 1 refused, 2 wrong use; with a command its own, and 126 or
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := need(cmd, "broker", "wallet", "path"); err != nil {
 				return err
+			}
+			if o.grant == "" && o.owner == "" {
+				return lacking(cmd, "--grant or --owner is needed: anybody may grant to this wallet, so say whose objects are meant")
 			}
 			if len(args) > 0 {
 				if cmd.Flags().Changed("format") {
@@ -60,7 +74,8 @@ Exit status: 0 given, 1 refused, 2 wrong use; with a command its own, and 126 or
 	o.bind(cmd)
 	cmd.Flags().StringVar(&o.path, "path", "", "`PATH` under the owner's prefix, within the grant's")
 	cmd.Flags().StringVar(&o.service, "service", "s3", "`SERVICE` at AWS; s3 is the one there is")
-	cmd.Flags().StringVar(&o.grant, "grant", "", "`ID` of the grant to use; left out, the one that fits")
+	cmd.Flags().StringVar(&o.grant, "grant", "", "`ID` of the grant to use")
+	cmd.Flags().StringVar(&o.owner, "owner", "", "`WALLET` (or omni account) of the owner whose objects are meant")
 	cmd.Flags().StringVar(&o.agent, "agent", "agentkeys creds", "`NAME` of the agent in the audit record")
 	cmd.Flags().StringVar(&o.format, "format", "json", "json, as credential_process wants it, or env, for the eval of a shell")
 	return cmd
@@ -85,31 +100,47 @@ func (p *program) printCredentials(ctx context.Context, o credsOptions) error {
 	return nil
 }
 
-// ask gets the credentials.
+// ask gets the credentials of the tenant that is meant, and of no other.
 func (o credsOptions) ask(ctx context.Context) (api.MintAWSResponse, error) {
+	var owner string
+	if o.owner != "" {
+		var err error
+		if owner, err = parseOwner(o.owner); err != nil {
+			return api.MintAWSResponse{}, usage(fmt.Errorf("--owner: %w", err))
+		}
+	}
 	c, err := o.signIn(ctx)
 	if err != nil {
 		return api.MintAWSResponse{}, err
 	}
-	given, err := c.MintAWS(ctx, c.session.SessionJWT, c.wallet,
-		api.Intent{AgentID: o.agent, Service: o.service, ScopePath: o.path, GrantID: o.grant}, client.MintAWSOptions{})
+	meant, err := c.findMeant(ctx, owner, o)
 	if err != nil {
-		return api.MintAWSResponse{}, credsRefusal(err)
+		return api.MintAWSResponse{}, err
+	}
+	given, err := c.MintAWS(ctx, c.session.SessionJWT, c.wallet,
+		api.Intent{AgentID: o.agent, Service: o.service, ScopePath: o.path, GrantID: meant.grant}, client.MintAWSOptions{})
+	if err != nil {
+		return api.MintAWSResponse{}, credsRefusal(err, o)
+	}
+	if given.Wallet != meant.tenant {
+		return api.MintAWSResponse{}, fmt.Errorf("getting credentials: want the tenant %s, got credentials of %q, which are not handed on", meant.tenant, given.Wallet)
 	}
 	return given, nil
 }
 
 // credsRefusal says of a refusal what to do next in the words of this command.
-func credsRefusal(err error) error {
+func credsRefusal(err error, o credsOptions) error {
 	var e *api.Error
 	if !errors.As(err, &e) {
 		return refusal(err)
 	}
 	switch e.Code {
+	case api.CodeGrantRequired, api.CodeGrantUnknown:
+		return hint{err, `"agentkeys grant list" shows the grants of this wallet; if the right one is not there, ask the owner for it`}
 	case api.CodeGrantAmbiguous:
 		return hint{err, `name the grant with --grant; "agentkeys grant list" shows whose they are`}
 	case api.CodeBadRequest:
-		return usage(refusal(err))
+		return usage(inFlags(err, o.path))
 	}
 	return refusal(err)
 }
@@ -159,6 +190,34 @@ func writeExports(w io.Writer, given api.MintAWSResponse) error {
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
+}
+
+// noExports is what an eval gets in the place of credentials: none stay from
+// earlier, and the eval ends with status 1, which without it would be 0.
+func noExports() string {
+	names := []string{}
+	for _, variable := range variables(api.MintAWSResponse{}) {
+		name, _, _ := strings.Cut(variable, "=")
+		names = append(names, name)
+	}
+	return "unset " + strings.Join(append(names, rivals...), " ") + "; false\n"
+}
+
+// wantsExports reports whether a command line, however wrong, is one of creds for
+// the eval of a shell.
+func wantsExports(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	format := ""
+	for i, arg := range args {
+		if value, given := strings.CutPrefix(arg, "--format="); given {
+			format = value
+		} else if arg == "--format" && i+1 < len(args) {
+			format = args[i+1]
+		}
+	}
+	return format == "env" && slices.Contains(args, "creds")
 }
 
 // withCredentials is an environment with the credentials in the place of whatever

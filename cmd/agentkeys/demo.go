@@ -129,7 +129,11 @@ func (p *program) colour() bool {
 	if slices.ContainsFunc(p.environ, func(e string) bool { return strings.HasPrefix(e, "NO_COLOR=") && e != "NO_COLOR=" }) {
 		return false
 	}
-	f, ok := p.stdout.(*os.File)
+	w := p.stdout
+	if o, ok := w.(*output); ok {
+		w = o.Writer
+	}
+	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
@@ -190,7 +194,7 @@ type demoServers struct {
 // startDemo starts both servers on free ports. With untagged the broker mints
 // tokens without the tags claim.
 func startDemo(ctx context.Context, dir string, untagged bool) (_ *demoServers, err error) {
-	public, err := listen("127.0.0.1:0")
+	public, err := listen("127.0.0.1:0", "")
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +225,7 @@ func startDemo(ctx context.Context, dir string, untagged bool) (_ *demoServers, 
 	if err != nil {
 		return nil, err
 	}
-	l, err := listen("127.0.0.1:0")
+	l, err := listen("127.0.0.1:0", "")
 	if err != nil {
 		return nil, err
 	}

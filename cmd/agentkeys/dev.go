@@ -79,12 +79,12 @@ func (p *program) runDev(ctx context.Context, o devOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("finding the folder of the state: %w", err)
 	}
-	public, err := listen(o.broker)
+	public, err := listen(o.broker, "--broker")
 	if err != nil {
 		return err
 	}
 	defer public.Close() // closed already once it was served
-	aws, err := listen(o.aws)
+	aws, err := listen(o.aws, "--aws")
 	if err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ func fillDev(ctx context.Context, dir, issuer string) (devState, error) {
 // setUpDev puts provider, role, bucket and policies into the new account, over
 // the wire as an operator would.
 func setUpDev(ctx context.Context, dir string, state devState) (err error) {
-	l, err := listen("127.0.0.1:0")
+	l, err := listen("127.0.0.1:0", "")
 	if err != nil {
 		return err
 	}
@@ -288,51 +288,61 @@ var devText = template.Must(template.New("dev").Funcs(template.FuncMap{"sh": she
   local AWS  {{.AWS}}   account {{.Account}}, region {{.Region}}
   state      {{.Dir}} ({{if .Made}}made now{{else}}found as it was left{{end}})
   bucket     {{.Bucket}}, role {{.Role}}, policies in the hardened form
+  objects    s3://{{.Bucket}}/{{.Prefix}}/WALLET/PATH/, the wallet in lower case
   tenants    alice {{.Alice}}
              bob   {{.Bob}}
 
-What to paste next, in another terminal. Alice's own prefix is listed, bob's is AccessDenied:
+What to paste, in another terminal. First:
 
-  export AWS_EC2_METADATA_DISABLED=true AWS_PAGER= AWS_REGION={{.Region}} AWS_DEFAULT_REGION={{.Region}}
-  TOKEN=$({{sh .Program}} mint --broker {{.Issuer}} --wallet {{sh .AliceKey}})
-  eval "$(aws --endpoint-url {{.AWS}} sts assume-role-with-web-identity \
-      --role-arn arn:aws:iam::{{.Account}}:role/{{.Role}} --role-session-name alice \
+  AK={{sh .Program}}
+  STATE={{sh .Dir}}
+  BROKER={{.Issuer}}
+  ALICE={{.AliceTag}} BOB={{.BobTag}}
+  OBJECTS=s3://{{.Bucket}}/{{.Prefix}}
+  export AWS_ENDPOINT_URL={{.AWS}} AWS_EC2_METADATA_DISABLED=true AWS_PAGER=
+  export AWS_REGION={{.Region}} AWS_DEFAULT_REGION={{.Region}}
+
+Alice's own prefix is listed, bob's is AccessDenied. The slash at the end matters:
+
+  TOKEN=$("$AK" mint --broker $BROKER --wallet "$STATE/alice.key")
+  eval "$(aws sts assume-role-with-web-identity --role-session-name alice \
+      --role-arn arn:aws:iam::{{.Account}}:role/{{.Role}} \
       --web-identity-token "$TOKEN" --output text \
       --query 'Credentials.[AccessKeyId,SecretAccessKey,SessionToken]' |
-      awk '{print "export AWS_ACCESS_KEY_ID="$1, "AWS_SECRET_ACCESS_KEY="$2, "AWS_SESSION_TOKEN="$3}')"
-  echo hello | aws --endpoint-url {{.AWS}} s3 cp - s3://{{.Bucket}}/{{.Prefix}}/{{.AliceTag}}/hello.txt
-  aws --endpoint-url {{.AWS}} s3 ls s3://{{.Bucket}}/{{.Prefix}}/{{.AliceTag}}/
-  aws --endpoint-url {{.AWS}} s3 ls s3://{{.Bucket}}/{{.Prefix}}/{{.BobTag}}/
+      awk '{print "export AWS_ACCESS_KEY_ID="$1,
+                  "AWS_SECRET_ACCESS_KEY="$2, "AWS_SESSION_TOKEN="$3}')"
+  echo hello | aws s3 cp - $OBJECTS/$ALICE/hello.txt
+  aws s3 ls $OBJECTS/$ALICE/
+  aws s3 ls $OBJECTS/$BOB/
 
-The administrator of the local account, to change what you like (export it where no session is set):
+Alice lets bob's agent list, read and write her reports/ and nothing else, and takes it back. The
+three lists are allowed, AccessDenied and, after that, grant_revoked:
 
+  GRANT=$("$AK" grant create --broker $BROKER --wallet "$STATE/alice.key" --daemon $BOB \
+      --path reports --actions list,get,put --expires 24h --uses 100)
+  as_bob() {
+    "$AK" creds --broker $BROKER --wallet "$STATE/bob.key" --path reports --grant $GRANT -- aws "$@"
+  }
+  echo hello | as_bob s3 cp - $OBJECTS/$ALICE/reports/hello.txt
+  as_bob s3 ls $OBJECTS/$ALICE/reports/
+  as_bob s3 ls $OBJECTS/$ALICE/
+  "$AK" grant revoke --broker $BROKER --wallet "$STATE/alice.key" $GRANT
+  as_bob s3 ls $OBJECTS/$ALICE/reports/
+
+The administrator of the local account, to change what you like:
+
+  unset AWS_SESSION_TOKEN; export \
   AWS_ACCESS_KEY_ID={{.AdminID}} AWS_SECRET_ACCESS_KEY={{.AdminSecret}}
 {{if .Federation}}
-With these in the environment, the ways in that are left and the proof of what is closed:
+With these in the environment, the ways in that are left, the proof of what is closed, and the end
+of alice's sessions that are live:
 
-  {{sh .Program}} federation check --config {{sh .Federation}} --endpoint-url {{.AWS}}
-  {{sh .Program}} federation prove --config {{sh .Federation}} --endpoint-url {{.AWS}} \
-      --wallet {{sh .AliceKey}} --wallet {{sh .BobKey}} --oidc-key {{sh .OIDCKey}}
+  "$AK" federation check --config "$STATE/{{.Federation}}" --endpoint-url $AWS_ENDPOINT_URL
+  "$AK" federation prove --config "$STATE/{{.Federation}}" --endpoint-url $AWS_ENDPOINT_URL \
+      --wallet "$STATE/alice.key" --wallet "$STATE/bob.key" --oidc-key "$STATE/{{.OIDCKey}}"
+  "$AK" revoke --config "$STATE/{{.Federation}}" --endpoint-url $AWS_ENDPOINT_URL \
+      --tenant $ALICE --oidc-key "$STATE/{{.OIDCKey}}"
 {{end}}
-Alice lets bob's agent into her reports/ and nowhere else, and takes it back. The three lists
-are allowed, AccessDenied and, after that, grant_revoked:
-
-  GRANT=$({{sh .Program}} grant create --broker {{.Issuer}} \
-      --wallet {{sh .AliceKey}} \
-      --daemon {{.Bob}} --path reports --expires 24h --uses 100)
-  as_bob() {
-    {{sh .Program}} creds --broker {{.Issuer}} \
-      --wallet {{sh .BobKey}} --path reports -- \
-      aws --endpoint-url {{.AWS}} --region {{.Region}} "$@"
-  }
-  ALICE=s3://{{.Bucket}}/{{.Prefix}}/{{.AliceTag}}
-  echo hello | as_bob s3 cp - $ALICE/reports/hello.txt
-  as_bob s3 ls $ALICE/reports/
-  as_bob s3 ls $ALICE/
-  {{sh .Program}} grant revoke --broker {{.Issuer}} \
-      --wallet {{sh .AliceKey}} $GRANT
-  as_bob s3 ls $ALICE/reports/
-
 Ctrl-C stops both servers.
 
 `))
@@ -354,13 +364,13 @@ func (p *program) printDev(dir string, state devState, made bool, a *localAWS) e
 	if err != nil {
 		program = "agentkeys"
 	}
-	configuration := filepath.Join(dir, federationFile)
-	if _, err := os.Stat(configuration); err != nil { // of a state from before there was one
+	configuration := federationFile
+	if _, err := os.Stat(filepath.Join(dir, configuration)); err != nil { // of a state from before there was one
 		configuration = ""
 	}
 	return devText.Execute(p.stdout, map[string]any{
-		"Federation": configuration, "BobKey": filepath.Join(dir, "bob.key"), "OIDCKey": filepath.Join(dir, oidcKeyFile),
-		"Issuer": state.Issuer, "AWS": a.url, "Account": localAccount, "Region": localRegion, "Dir": dir, "AliceKey": filepath.Join(dir, "alice.key"), "Made": made,
+		"Federation": configuration, "OIDCKey": oidcKeyFile,
+		"Issuer": state.Issuer, "AWS": a.url, "Account": localAccount, "Region": localRegion, "Dir": dir, "Made": made,
 		"Bucket": state.Bucket, "Role": localRole, "Prefix": localPrefix, "Program": program,
 		"Alice": state.Wallets["alice"], "AliceTag": strings.ToLower(state.Wallets["alice"]),
 		"Bob": state.Wallets["bob"], "BobTag": strings.ToLower(state.Wallets["bob"]),

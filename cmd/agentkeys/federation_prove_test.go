@@ -283,7 +283,7 @@ func TestProveWrongUse(t *testing.T) {
 		{l.wallets("--repeat", "1h", "--keep", "5"), exitUsage, "for --out-dir"},
 		{l.wallets("--repeat", "1h", "--out-dir", l.path("nowhere")), exitUsage, "want a folder"},
 		{l.wallets("--repeat", "1h", "--metrics-bind", strings.TrimPrefix(l.issuer, "http://")), exitInconclusive, "address already in use"},
-		{append(wallets, "now"), exitUsage, "unknown command"},
+		{append(wallets, "now"), exitUsage, `want flags alone, got "now"`},
 	} {
 		code, stdout, stderr := l.prove(t, test.args...)
 		if code != test.code || !strings.Contains(stderr, test.want) || stdout != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"agentkeys/api"
+	"agentkeys/grant"
 )
 
 // grant is the group of commands about an owner's leave for a daemon.
@@ -32,27 +33,33 @@ them with "agentkeys creds".`,
 
 type grantOptions struct {
 	signInOptions
-	daemon, path, service, expires string
-	actions                        []string
-	uses                           int64
-	json                           bool
+	daemon, path, service, actions, expires, uses string
+	json                                          bool
 }
 
 func (p *program) grantCreate() *cobra.Command {
 	var o grantOptions
 	cmd := &cobra.Command{
-		Use:   "create --broker URL --wallet FILE --daemon ADDRESS --path PATH --expires WHEN --uses N",
+		Use:   "create --broker URL --wallet FILE --daemon ADDRESS --path PATH --actions LIST --expires WHEN --uses N",
 		Short: "Grant a path of your prefix to an agent's wallet",
 		Long: `Grants a path of your own prefix to a daemon. The id of the grant, and nothing else, goes to standard output; what
-was granted is told on standard error. Every limit has to be named: there is no grant without an end.
+was granted is told on standard error. Every limit has to be named: there is no grant without an end, and none for more
+than was said.
 
 A path is relative to your prefix and covers what lies beneath it: "reports" covers reports/2026 and not reports-old.
-"/" is all of the prefix.`,
+"/" is all of the prefix.
+
+The agent tells you the address of its wallet; "agentkeys keygen --purpose wallet" makes one and prints it.`,
 		Example: `  agentkeys grant create --broker https://broker.example.com --wallet alice.key \
       --daemon 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 --path reports --actions list,get --expires 24h --uses 100`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && strings.HasSuffix(o.actions, ",") {
+				return lacking(cmd, fmt.Sprintf("--actions: want %s, by comma and without a space, got %q and then %q", allActions, o.actions, args[0]))
+			}
+			return usageArgs(cobra.NoArgs)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := need(cmd, "broker", "wallet", "daemon", "path", "expires", "uses"); err != nil {
+			if err := need(cmd, "broker", "wallet", "daemon", "path", "actions", "expires", "uses"); err != nil {
 				return err
 			}
 			return p.createGrant(cmd.Context(), o)
@@ -62,29 +69,34 @@ A path is relative to your prefix and covers what lies beneath it: "reports" cov
 	cmd.Flags().StringVar(&o.daemon, "daemon", "", "`ADDRESS` of the agent's wallet")
 	cmd.Flags().StringVar(&o.path, "path", "", "`PATH` under your prefix")
 	cmd.Flags().StringVar(&o.service, "service", "s3", "`SERVICE` at AWS; s3 is the one there is")
-	cmd.Flags().StringSliceVar(&o.actions, "actions", nil, "of list, get, put, delete, by comma; all of them where it is left out")
+	cmd.Flags().StringVar(&o.actions, "actions", "", "`LIST` of what it may do: of "+allActions+", by comma")
 	cmd.Flags().StringVar(&o.expires, "expires", "", "`WHEN` it ends: in 30m, 24h or 7d from now, or at a time such as 2026-12-31T18:00:00Z")
-	cmd.Flags().Int64Var(&o.uses, "uses", 0, "how often it may be used; each \"agentkeys creds\" is one use")
+	cmd.Flags().StringVar(&o.uses, "uses", "", "`N`, how often it may be used; each \"agentkeys creds\" is one use")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the grant with the broker's signed proof as JSON")
 	return cmd
 }
 
 func (p *program) createGrant(ctx context.Context, o grantOptions) error {
+	actions, err := parseActions(o.actions)
+	if err != nil {
+		return usage(fmt.Errorf("--actions: %w", err))
+	}
 	end, err := parseEnd(o.expires, time.Now())
 	if err != nil {
 		return usage(fmt.Errorf("--expires: %w", err))
 	}
-	if o.uses < 1 {
-		return usage(fmt.Errorf("--uses: want 1 or more, got %d", o.uses))
+	uses, err := parseUses(o.uses)
+	if err != nil {
+		return usage(fmt.Errorf("--uses: %w", err))
 	}
 	c, err := o.signIn(ctx)
 	if err != nil {
 		return err
 	}
 	g, err := c.GrantCreate(ctx, c.session.SessionJWT, api.GrantCreateRequest{
-		DaemonAddress: o.daemon, Service: o.service, ScopePath: o.path, ExpiresAt: end.Unix(), MaxUses: o.uses, Actions: o.actions})
+		DaemonAddress: o.daemon, Service: o.service, ScopePath: o.path, ExpiresAt: end.Unix(), MaxUses: uses, Actions: actions})
 	if err != nil {
-		return grantRefusal(err)
+		return grantRefusal(err, o)
 	}
 	if o.json {
 		return writeJSON(p.stdout, g)
@@ -100,13 +112,37 @@ func (p *program) createGrant(ctx context.Context, o grantOptions) error {
 	return nil
 }
 
+// allActions are the words for --actions. There is none for all of them: whoever
+// grants delete has to say so.
+const allActions = "list,get,put,delete"
+
+// parseActions reads words by comma, each of them once.
+func parseActions(text string) ([]string, error) {
+	actions := strings.Split(text, ",")
+	for i, action := range actions {
+		if !slices.Contains(strings.Split(allActions, ","), action) || slices.Contains(actions[:i], action) {
+			return nil, fmt.Errorf("want of %s, each once at most, by comma and without a space, got %q", allActions, text)
+		}
+	}
+	return actions, nil
+}
+
+// parseUses reads a number of uses in decimal digits alone.
+func parseUses(text string) (int64, error) {
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil || n < 1 || n > grant.MaxUses {
+		return 0, fmt.Errorf("want a number from 1 to %d, got %q; there is no grant without a limit", grant.MaxUses, text)
+	}
+	return int64(n), nil
+}
+
 // grantRefusal tells a grant that cannot be made, which is wrong use, from other
-// refusals.
-func grantRefusal(err error) error {
+// refusals, and says what to write in the flags.
+func grantRefusal(err error, o grantOptions) error {
 	malformed := []api.Code{api.CodeGrantInvalid, api.CodeAddressMalformed, api.CodeAddressChecksum, api.CodeBadRequest}
 	var e *api.Error
 	if errors.As(err, &e) && slices.Contains(malformed, e.Code) {
-		return usage(refusal(err))
+		return usage(inFlags(err, o.path))
 	}
 	return refusal(err)
 }
@@ -223,8 +259,8 @@ func (p *program) grantRevoke() *cobra.Command {
 		Use:   "revoke --broker URL --wallet FILE GRANT",
 		Short: "End a grant now",
 		Long: `Ends a grant of yours. The daemon's next call for credentials is refused; to revoke a grant again changes nothing.
-Credentials that are out already work until they end by themselves: "agentkeys revoke" ends the live AWS sessions of a
-tenant.`,
+Credentials that are out already work until they end by themselves; until when at the latest is told on standard error.
+To end them now is for the operator of the AWS side: "agentkeys revoke" ends the live AWS sessions of a tenant.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := need(cmd, "broker", "wallet"); err != nil {
@@ -242,7 +278,11 @@ tenant.`,
 				return writeJSON(p.stdout, done)
 			}
 			fmt.Fprintf(p.stdout, "revoked %s at %s\n", printable(done.GrantID), moment(done.RevokedAt))
-			fmt.Fprintln(p.stderr, `Credentials that are out already work until they end; "agentkeys revoke" ends them at AWS.`)
+			g, err := c.GrantShow(cmd.Context(), c.session.SessionJWT, done.GrantID)
+			if err != nil {
+				return fmt.Errorf("the grant is revoked; what is left of it is not known: %w", err)
+			}
+			writeLeft(p.stderr, g)
 			return nil
 		},
 	}

@@ -39,7 +39,7 @@ func writeGrant(w io.Writer, g api.Grant) error {
 	row("owner", g.Wallet)
 	row("daemon", g.DaemonAddress)
 	row("may", strings.Join(g.Actions, ", ")+" at "+g.Service)
-	row("under", shownPath(g.ScopePath)+" of the owner")
+	row("under", shownPath(g.ScopePath)+" of "+g.Wallet)
 	row("made", moment(g.CreatedAt))
 	row("ends", moment(g.ExpiresAt))
 	if g.RevokedAt != nil {
@@ -51,6 +51,23 @@ func writeGrant(w io.Writer, g api.Grant) error {
 	}
 	row("session at AWS", g.SessionName)
 	return tw.Flush()
+}
+
+// longestSession is the longest that STS gives (AssumeRoleWithWebIdentity,
+// DurationSeconds); how long a broker asks for, no answer of its says.
+const longestSession = 12 * time.Hour
+
+// writeLeft says what a grant that was revoked has left at AWS, and how to end it.
+func writeLeft(w io.Writer, g api.Grant) {
+	if g.LastUsedAt == nil {
+		fmt.Fprintln(w, "It was never used: no credentials are out under it.")
+		return
+	}
+	end := min(g.ExpiresAt, time.Unix(*g.LastUsedAt, 0).Add(longestSession).Unix())
+	fmt.Fprintf(w, "Credentials that are out already work on: until their end, %s at the latest.\n", moment(end))
+	if tenant, err := parseOwner(g.Wallet); err == nil { // what is to be pasted is what it looks like
+		fmt.Fprintf(w, "To end them now is for the operator of the AWS side: agentkeys revoke --tenant %s\n", tenant)
+	}
 }
 
 // shownPath is a path where it stands in a sentence.

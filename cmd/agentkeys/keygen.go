@@ -17,18 +17,26 @@ import (
 )
 
 func (p *program) keygen() *cobra.Command {
-	var purpose, out string
+	var purpose, out, show string
 	cmd := &cobra.Command{
-		Use:   "keygen --purpose oidc|session|wallet --out FILE",
+		Use:   "keygen --purpose oidc|session|wallet (--out FILE | --show FILE)",
 		Short: "Make a key file, mode 0600, never over an existing one",
-		Long: `Makes a new key and writes it to a file of mode 0600. An existing file is never touched.
+		Long: `Makes a new key and writes it to a file of mode 0600, and prints its id, or the address of a wallet. An existing file is
+never touched; --show prints the id or the address of one.
 
   oidc     signs the web identity tokens that AWS takes; its public part is published as the JWKS
   session  signs the session tokens that this broker alone takes
   wallet   an Ethereum key for an agent that signs in (a line of hexadecimal digits)`,
-		Example: "  agentkeys keygen --purpose oidc --out oidc.jwk",
-		Args:    usageArgs(cobra.NoArgs),
+		Example: `  agentkeys keygen --purpose oidc --out oidc.jwk
+  agentkeys keygen --purpose wallet --show bob.key`,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
+			if show != "" && out == "" {
+				return p.showKey(purpose, show)
+			}
+			if show != "" {
+				return usage(hint{errors.New("--out and --show: want one of them"), `see "agentkeys keygen --help"`})
+			}
 			if out == "" {
 				return usage(hint{errors.New("--out is missing: it names the file to write"), `see "agentkeys keygen --help"`})
 			}
@@ -38,12 +46,40 @@ func (p *program) keygen() *cobra.Command {
 			case "wallet":
 				return p.keygenWallet(out)
 			}
-			return usage(hint{fmt.Errorf("--purpose: want oidc, session or wallet, got %q", purpose), `see "agentkeys keygen --help"`})
+			return noSuchPurpose(purpose)
 		},
 	}
 	cmd.Flags().StringVar(&purpose, "purpose", "", "what the key is for: oidc, session or wallet")
-	cmd.Flags().StringVar(&out, "out", "", "file to write")
+	cmd.Flags().StringVar(&out, "out", "", "`FILE` to write")
+	cmd.Flags().StringVar(&show, "show", "", "`FILE` that is there, to print the id of its key or the address of its wallet")
 	return cmd
+}
+
+func noSuchPurpose(purpose string) error {
+	return usage(hint{fmt.Errorf("--purpose: want oidc, session or wallet, got %q", purpose), `see "agentkeys keygen --help"`})
+}
+
+// showKey prints what is public of a key: its id, or the address of a wallet.
+func (p *program) showKey(purpose, path string) error {
+	var public string
+	switch purpose {
+	case string(token.PurposeOIDC), string(token.PurposeSession):
+		key, err := token.LoadKeyFile(path, token.Purpose(purpose))
+		if err != nil {
+			return err
+		}
+		public = key.ID()
+	case "wallet":
+		w, err := readWallet(path)
+		if err != nil {
+			return err
+		}
+		public = w.Address()
+	default:
+		return noSuchPurpose(purpose)
+	}
+	fmt.Fprintln(p.stdout, public)
+	return nil
 }
 
 func (p *program) keygenToken(purpose token.Purpose, out string) error {

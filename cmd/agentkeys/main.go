@@ -25,6 +25,8 @@ const (
 	exitBroken       = 1 // the proof found a way in; or the work failed
 	exitUsage        = 2
 	exitInconclusive = 3 // something could not be observed
+
+	exitReaderGone = 128 + int(syscall.SIGPIPE) // nobody reads any more: what a shell gives of a process that SIGPIPE ended
 )
 
 func main() {
@@ -44,6 +46,7 @@ func runProcess() int {
 // program is what a command works with, so that a test can run one without
 // touching the process.
 type program struct {
+	args    []string // as they were given; what a command is run with comes from cobra
 	environ []string
 	stdout  io.Writer
 	stderr  io.Writer
@@ -51,12 +54,19 @@ type program struct {
 
 // run carries out one command and returns its exit status.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	p := &program{environ: environ, stdout: stdout, stderr: stderr}
+	out := &output{Writer: stdout}
+	p := &program{args: args, environ: environ, stdout: out, stderr: stderr}
 	root := p.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if out.gone && errors.Is(err, syscall.EPIPE) { // as with head, which has its lines
+		return exitReaderGone
+	}
+	if wantsExports(args) {
+		_, _ = io.WriteString(stdout, noExports()) // where nobody reads, nobody evaluates
 	}
 	var s status
 	if errors.As(err, &s) && s.err == nil {
@@ -148,12 +158,11 @@ Start with "agentkeys demo": it needs no account and no set-up.`,
 		Args:              usageArgs(cobra.NoArgs),
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetOut(p.stdout)
+	root.SetOut(helpOutput{p.stdout})
 	root.SetErr(p.stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(hint{err, `see "` + cmd.CommandPath() + ` --help"`})
-	})
+	root.SetFlagErrorFunc(p.flagError)
 	root.AddCommand(p.demo(), p.dev(), p.serve(), p.init(), p.keygen(), p.certificate(), p.mint(), p.grant(), p.creds(), p.revoke(), p.token(), p.federation())
+	p.refuseSwallowed(root)
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Version = root.Version
 		cmd.SetVersionTemplate("agentkeys {{.Version}}\n")
@@ -165,6 +174,9 @@ Start with "agentkeys demo": it needs no account and no set-up.`,
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
+			if !cmd.HasSubCommands() && strings.HasPrefix(err.Error(), "unknown command ") { // cobra.NoArgs, of a command that has none
+				err = fmt.Errorf("want flags alone, got %q", args[0])
+			}
 			return usage(hint{err, `see "` + cmd.CommandPath() + ` --help"`})
 		}
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,7 +30,7 @@ AWS_WEB_IDENTITY_TOKEN_FILE wants it. The token is a credential for five minutes
 			if url == "" || wallet == "" {
 				return usage(hint{errors.New("--broker and --wallet are both needed"), `see "agentkeys mint --help"`})
 			}
-			w, err := client.ReadWalletFile(wallet)
+			w, err := readWallet(wallet)
 			if err != nil {
 				return err
 			}
@@ -92,6 +93,10 @@ func refusal(err error) error {
 	var unreachable *net.OpError
 	if errors.As(err, &unreachable) {
 		return hint{err, "see that the broker runs, and that --broker is its issuer URL"}
+	}
+	var noJSON *json.SyntaxError
+	if errors.As(err, &noJSON) || e != nil && e.RequestID == "" && e.Code == api.CodeInternal {
+		return hint{err, "is this the broker? No broker answers so; --broker wants its issuer URL"}
 	}
 	return err
 }

@@ -45,7 +45,7 @@ func (p *program) proveAgain(ctx context.Context, o *proveOptions, prepared *pre
 	if o.metricsBind == "" {
 		served <- nil
 	} else {
-		l, err := listen(o.metricsBind)
+		l, err := listen(o.metricsBind, "--metrics-bind")
 		if err != nil {
 			return err
 		}

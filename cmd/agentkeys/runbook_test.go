@@ -85,7 +85,7 @@ func newRunbookLab(t *testing.T) *runbookLab {
 	if err := localaws.Create(c); err != nil {
 		t.Fatal(err)
 	}
-	l, err := listen("127.0.0.1:0")
+	l, err := listen("127.0.0.1:0", "")
 	if err != nil {
 		t.Fatal(err)
 	}

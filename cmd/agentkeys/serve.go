@@ -90,19 +90,20 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 		return err
 	}
 	defer background(ctx, b.Run)()
-	public, err := listen(c.Bind)
+	public, err := listen(c.Bind, "BROKER_BIND")
 	if err != nil {
 		return err
 	}
 	defer public.Close() // closed already once it was served
 	servers := []server{{public, broker.Server(b, log)}}
 	if c.AdminBind != "" {
-		admin, err := listen(c.AdminBind)
+		admin, err := listen(c.AdminBind, "BROKER_ADMIN_BIND")
 		if err != nil {
 			return err
 		}
 		servers = append(servers, server{admin, broker.Server(b.Admin(), log)})
 	}
+	logAWS(log, c)
 	log.Info("serving", "issuer", c.Issuer, "bind", public.Addr().String(), "version", version(),
 		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID())
 	err = serveAll(ctx, servers, c.ShutdownGrace)
@@ -298,15 +299,17 @@ type server struct {
 	*http.Server
 }
 
-func listen(addr string) (net.Listener, error) {
+// listen listens on an address that a flag or a variable gave, "" for one that needs
+// no name.
+func listen(addr, from string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	switch {
 	case err == nil:
 		return l, nil
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, hint{fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err)), "another process holds the port; name another one"}
+		return nil, hint{fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err)), "another process holds the port; name another one with " + from}
 	case errors.Is(err, syscall.EACCES):
-		return nil, hint{fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err)), "ports below 1024 need root; name a higher one"}
+		return nil, hint{fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err)), "ports below 1024 need root; name a higher one with " + from}
 	}
 	return nil, fmt.Errorf("listening on %s: %w", addr, errors.Unwrap(err))
 }

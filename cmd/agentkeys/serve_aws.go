@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"agentkeys/broker"
@@ -11,6 +12,19 @@ import (
 	"agentkeys/grant"
 	"agentkeys/token"
 )
+
+// logAWS says in one line what AWS credentials are minted for, and under what.
+func logAWS(log *slog.Logger, c config.Config) {
+	if !c.AWS.Configured() {
+		return // awsPart said so
+	}
+	sts := c.STSEndpoint
+	if sts == "" {
+		sts = "AWS's own for the region"
+	}
+	log.Info("AWS credentials are minted", "account", c.AWS.Account, "region", c.AWS.Region, "role", c.AWS.Role, "bucket", c.AWS.Bucket,
+		"prefix", c.AWS.Prefix, "session", c.AWSSessionTTL.String(), "sts", sts, "anchors", strings.Join(c.Anchors, ","), "grant_required", c.RequireGrant)
+}
 
 // awsPart is what the broker takes to mint AWS credentials, and nil where no account
 // is configured.

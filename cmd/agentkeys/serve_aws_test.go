@@ -83,7 +83,7 @@ func TestServeSettlesWhatWasLeft(t *testing.T) {
 			return err
 		})
 	})
-	l, err := listen("127.0.0.1:0")
+	l, err := listen("127.0.0.1:0", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,7 +33,7 @@ type caller struct {
 }
 
 func (o signInOptions) signIn(ctx context.Context) (caller, error) {
-	w, err := client.ReadWalletFile(o.wallet)
+	w, err := readWallet(o.wallet)
 	if err != nil {
 		return caller{}, err
 	}
@@ -46,12 +48,29 @@ func (o signInOptions) signIn(ctx context.Context) (caller, error) {
 	return caller{c, w, session}, nil
 }
 
-// need makes the lack of a flag a usage error that names each flag.
+func readWallet(path string) (*client.Wallet, error) {
+	w, err := client.ReadWalletFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, hint{err, `"agentkeys keygen --purpose wallet --out FILE" makes a wallet`}
+	}
+	return w, err
+}
+
+// texts are the flags of the commands about grants whose value is a text.
+var texts = []string{"broker", "wallet", "daemon", "path", "service", "actions", "expires", "uses", "grant", "owner", "agent", "format"}
+
+// need makes the lack of a flag a usage error that names each flag. No flag may be
+// given an empty text: that is what a shell makes of a variable that is not set, and
+// it must not pass for a flag that was left out.
 func need(cmd *cobra.Command, names ...string) error {
 	var missing []string
-	for _, name := range names {
-		if f := cmd.Flags().Lookup(name); !f.Changed || f.Value.String() == "" {
+	for _, name := range texts {
+		f := cmd.Flags().Lookup(name)
+		switch needed := slices.Contains(names, name); {
+		case needed && !f.Changed:
 			missing = append(missing, "--"+name)
+		case f != nil && f.Changed && f.Value.String() == "":
+			return lacking(cmd, "--"+name+`: want a value, got ""`)
 		}
 	}
 	switch n := len(missing); n {

@@ -18,8 +18,9 @@ const (
 )
 
 // explainRefusal says in a few sentences on one line, 600 characters at the most,
-// what STS answered to a call, what that means, what to do, and which command says
-// more. It reads the token's claims for that, and shows nothing of the token. It asks
+// what STS answered to a call, what that means, and what to tell the operator: whom it
+// reaches is an agent, who can do nothing with it. So it names what to mend, the
+// variables that the broker asked by, and the command that says more. It reads the token's claims for that, and shows nothing of the token. It asks
 // nobody: what only the documents in force would tell is left to the command.
 func explainRefusal(c federation.Config, a broker.AssumeRole, e *broker.STSError, now time.Time) string {
 	if e.Code == "" {
@@ -32,8 +33,8 @@ func explainRefusal(c federation.Config, a broker.AssumeRole, e *broker.STSError
 		Error: "An error occurred (" + code + ") when calling the AssumeRoleWithWebIdentity operation: " + message,
 	})
 	meaning, why, fix := reading(x.Error)
-	rest := ". " + part(a, meaning, maxRefusalPart) + " What to do: " + part(a, fix, maxRefusalPart) +
-		` Next: "agentkeys federation explain --token FILE --error -", with this error on standard input.`
+	rest := ". " + part(a, meaning, maxRefusalPart) + tellOperator + part(a, fix, maxRefusalPart) + asked(code, message) +
+		` "agentkeys federation explain --token FILE --error -" reads this error.`
 	said := "STS said " + code
 	if message != "" {
 		said += ": " // which counts
@@ -43,6 +44,34 @@ func explainRefusal(c federation.Config, a broker.AssumeRole, e *broker.STSError
 		said += here
 	}
 	return said + rest
+}
+
+const tellOperator = " Tell the operator: "
+
+// askedBy are the broker's variables that a call of STS is made of, by the refusals
+// that they may be the cause of. The first row that fits counts; a message is
+// compared in lower case.
+var askedBy = []struct{ code, message, variables string }{
+	{"InvalidIdentityToken", "no openidconnect provider", "BROKER_ISSUER and BROKER_AWS_ACCOUNT"},
+	{"InvalidIdentityToken", "verification key", "BROKER_ISSUER"},
+	{"InvalidIdentityToken", "audience", "BROKER_OIDC_AUDIENCE"},
+	{"IDPCommunicationError", "", "BROKER_ISSUER"},
+	{"AccessDenied", "sts:assumerolewithwebidentity", "BROKER_AWS_ACCOUNT and BROKER_AWS_ROLE"},
+	{"RegionDisabledException", "", "BROKER_AWS_REGION"},
+	{"ValidationError", "maxsessionduration", "BROKER_AWS_SESSION_SECONDS"},
+	{"ValidationError", "session limit", "BROKER_AWS_SESSION_SECONDS"},
+	{"ValidationError", "", "BROKER_AWS_ACCOUNT and BROKER_AWS_ROLE"},
+	{"InvalidAction", "", "BROKER_AWS_STS_ENDPOINT"},
+}
+
+// asked names the variables to look at, and is "" where none is the likely cause.
+func asked(code, message string) string {
+	for _, row := range askedBy {
+		if row.code == code && strings.Contains(strings.ToLower(message), row.message) {
+			return " See " + row.variables + " too."
+		}
+	}
+	return ""
 }
 
 // reading takes from the reading of an error what it means, what it comes from where
@@ -68,7 +97,8 @@ func reading(r *federation.ErrorReading) (meaning, why, fix string) {
 
 // unanswered is for a call to which STS said nothing.
 func unanswered(fault string, unknown bool) string {
-	const next = ` What to do: Check the endpoint and the network, and try again. Next: "agentkeys federation explain --token FILE" says what STS makes of a token.`
+	const next = " Try again; if it stays so:" + tellOperator + "See to the network, and to BROKER_AWS_REGION and BROKER_AWS_STS_ENDPOINT." +
+		` "agentkeys federation explain --token FILE" says what STS makes of a token.`
 	if unknown {
 		return "STS gave nothing that can be used: " + fault + ". It may have issued credentials all the same; nobody has them, and they end by themselves." + next
 	}

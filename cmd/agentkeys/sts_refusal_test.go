@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"agentkeys/broker"
+	"agentkeys/config"
 	"agentkeys/federation"
 	"agentkeys/token"
 )
@@ -86,8 +87,8 @@ func checkExplained(t rapid.TB, text, jwt string) {
 	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Errorf("want one printable line, got %q", text)
 	}
-	if !strings.Contains(text, " What to do: ") || !strings.Contains(text, ` Next: "agentkeys federation explain --token FILE`) {
-		t.Errorf("want what to do and the next command, got %s", text)
+	if strings.Count(text, " Tell the operator: ") != 1 || !strings.Contains(text, ` "agentkeys federation explain --token FILE`) {
+		t.Errorf("want what to tell the operator, and the command, got %s", text)
 	}
 	for _, part := range strings.Split(jwt, ".") {
 		for i := 0; i+8 <= len(part); i++ {
@@ -108,11 +109,38 @@ func TestExplainRefusal(t *testing.T) {
 		if !strings.HasPrefix(text, "STS said "+r.code) || !strings.Contains(text, strings.Join(strings.Fields(r.message[:min(len(r.message), 100)]), " ")) {
 			t.Errorf("want %s: %s in front, got %s", r.code, r.message, text)
 		}
-		if _, todo, _ := strings.Cut(text, " What to do: "); !strings.Contains(todo, r.fix) {
+		if _, todo, _ := strings.Cut(text, " Tell the operator: "); !strings.Contains(todo, r.fix) {
 			t.Errorf("%s: %s\nwant the fix %q, got %s", r.code, r.message, r.fix, text)
 		}
 		long := explainRefusal(c, a, &broker.STSError{Code: r.code, Message: r.message + strings.Repeat(" and more", 200), Status: 400}, time.Unix(refusalAt, 0))
 		checkExplained(t, long, jwt)
+	}
+}
+
+// Where the broker may have asked for the wrong thing, the variables are named that it
+// asked by.
+func TestExplainRefusalNamesTheVariables(t *testing.T) {
+	c, a := refusedCall(encodedToken(refusalClaims))
+	for _, tc := range []struct{ code, message, want string }{
+		{"AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", " See BROKER_AWS_ACCOUNT and BROKER_AWS_ROLE too."},
+		{"InvalidIdentityToken", "No OpenIDConnect provider found in your account for https://issuer.example", " See BROKER_ISSUER and BROKER_AWS_ACCOUNT too."},
+		{"InvalidIdentityToken", "Incorrect token audience", " See BROKER_OIDC_AUDIENCE too."},
+		{"ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.", " See BROKER_AWS_SESSION_SECONDS too."},
+		{"RegionDisabledException", "STS is not activated in this region", " See BROKER_AWS_REGION too."},
+		{"AccessDenied", "Not authorized to perform sts:TagSession", ""},
+		{"Throttling", "Rate exceeded", ""},
+	} {
+		text := explainRefusal(c, a, &broker.STSError{Code: tc.code, Message: tc.message, Status: 400}, time.Unix(refusalAt, 0))
+		if !strings.Contains(text, tc.want) || tc.want == "" && strings.Contains(text, "BROKER_") {
+			t.Errorf("%s: %s: want %q in %s", tc.code, tc.message, tc.want, text)
+		}
+	}
+	for _, row := range askedBy {
+		for _, name := range regexp.MustCompile(`[A-Z_]{7,}`).FindAllString(row.variables, -1) {
+			if err := config.CheckNames([]string{name + "=x"}); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 
