@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,56 @@ func (r Revoker) InForce(ctx context.Context) (time.Time, []RevocationInForce, e
 // is the next second after now. A since in the future would shut out new sessions,
 // and one before what is in force would let revoked ones in again: both are a
 // RevocationRefused.
+//
+// Where the tenant is blocked, a revocation would let new sessions in: that too is
+// refused, and is for PlanUnblock.
 func (r Revoker) Plan(ctx context.Context, tenant string, since time.Time) (*Plan, Revocation, error) {
+	return r.plan(ctx, tenant, func(f *inForce) (Revocation, error) {
+		if since.After(f.now) {
+			return Revocation{}, refused("revoking %s: want a time up to now, %s by AWS's clock, got %s, which would shut out new sessions",
+				tenant, stamp(f.now), stamp(since))
+		}
+		next, err := NewRevocation(tenant, cmp.Or(since, NextSecond(f.now)))
+		if err != nil {
+			return next, err
+		}
+		return next, f.admits(next)
+	})
+}
+
+// PlanBlock is the plan to shut out all of a tenant's sessions, new ones too. It takes
+// the place of the tenant's revocation, which shuts out less.
+func (r Revoker) PlanBlock(ctx context.Context, tenant string) (*Plan, Revocation, error) {
+	return r.plan(ctx, tenant, func(f *inForce) (Revocation, error) {
+		next, err := NewBlock(tenant)
+		if err != nil {
+			return next, err
+		}
+		return next, f.admits(next)
+	})
+}
+
+// PlanUnblock is the plan to turn a tenant's block into a revocation up to now, in one
+// step: new sessions get in, and at no moment one from before. A tenant who is not
+// blocked is a RevocationRefused.
+func (r Revoker) PlanUnblock(ctx context.Context, tenant string) (*Plan, Revocation, error) {
+	return r.plan(ctx, tenant, func(f *inForce) (Revocation, error) {
+		have, ok := f.of(tenant)
+		switch {
+		case !ok:
+			return Revocation{}, refused("unblocking %s: want a tenant who is blocked, got one without any revocation", tenant)
+		case have.Problem != nil:
+			return Revocation{}, fmt.Errorf("unblocking %s: %w; it is not written over", tenant, have.Problem)
+		case !have.Blocked:
+			return Revocation{}, refused("unblocking %s: want a tenant who is blocked, got one whose %s are shut out",
+				tenant, have.ShutsOut())
+		}
+		return NewRevocation(tenant, NextSecond(f.now))
+	})
+}
+
+// plan is the plan to put in force what decide makes of what is in force.
+func (r Revoker) plan(ctx context.Context, tenant string, decide func(*inForce) (Revocation, error)) (*Plan, Revocation, error) {
 	if err := CheckTenant(tenant); err != nil {
 		return nil, Revocation{}, &RevocationRefused{err.Error()}
 	}
@@ -75,18 +125,8 @@ func (r Revoker) Plan(ctx context.Context, tenant string, since time.Time) (*Pla
 	if err != nil {
 		return nil, Revocation{}, err
 	}
-	if since.After(f.now) {
-		return nil, Revocation{}, refused("revoking %s: want a time up to now, %s by AWS's clock, got %s, which would shut out new sessions",
-			tenant, stamp(f.now), stamp(since))
-	}
-	if since.IsZero() {
-		since = NextSecond(f.now)
-	}
-	next, err := NewRevocation(tenant, since)
+	next, err := decide(f)
 	if err != nil {
-		return nil, next, err
-	}
-	if err := f.admits(next); err != nil {
 		return nil, next, err
 	}
 	p := r.planner(ctx)
@@ -98,19 +138,29 @@ func (r Revoker) Plan(ctx context.Context, tenant string, since time.Time) (*Pla
 
 // admits reports whether a revocation takes nothing back that is in force.
 func (f *inForce) admits(next Revocation) error {
-	i := slices.IndexFunc(f.list, func(have RevocationInForce) bool { return have.Policy == next.Policy() })
-	if i < 0 {
-		return nil
-	}
-	have := f.list[i]
-	if have.Problem != nil {
+	have, ok := f.of(next.Tenant)
+	switch {
+	case !ok:
+	case have.Problem != nil:
 		return fmt.Errorf("revoking %s: %w; it is not written over", next.Tenant, have.Problem)
-	}
-	if next.Since.Before(have.Since) {
+	case next.Blocked:
+	case have.Blocked:
+		return refused("revoking %s: the tenant is blocked, which shuts out all sessions; a revocation would let new ones in again", next.Tenant)
+	case next.Since.Before(have.Since):
 		return refused("revoking %s: sessions from before %s are revoked already, got the earlier %s, which would let some of them in again",
 			next.Tenant, stamp(have.Since), stamp(next.Since))
 	}
 	return nil
+}
+
+// of is what is in force of a tenant's.
+func (f *inForce) of(tenant string) (RevocationInForce, bool) {
+	name := Revocation{Tenant: tenant}.Policy()
+	i := slices.IndexFunc(f.list, func(have RevocationInForce) bool { return have.Policy == name })
+	if i < 0 {
+		return RevocationInForce{}, false
+	}
+	return f.list[i], true
 }
 
 // fits reports whether IAM takes a revocation beside the role's other inline policies.
@@ -140,7 +190,8 @@ func characters(text string) int {
 // PlanClear is the plan to take revocations away: all that are over, which is when
 // the last session that they shut out has ended by itself; or that of one tenant,
 // which before that time, or where the policy is not as agentkeys writes it, takes
-// force. What stays is in Plan.Kept.
+// force. A block is never over. What stays is in Plan.Kept. A tenant of whom nothing
+// is in force is a RevocationRefused: it may be a slip of the hand.
 func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Plan, error) {
 	if tenant != "" {
 		if err := CheckTenant(tenant); err != nil {
@@ -152,6 +203,9 @@ func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Pla
 	f, err := r.look(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if _, ok := f.of(tenant); tenant != "" && !ok {
+		return nil, refused("clearing the revocation of %s: the tenant has none on role %s", tenant, r.Config.Role)
 	}
 	p := r.planner(ctx)
 	for _, have := range f.list {
@@ -181,6 +235,8 @@ func (have RevocationInForce) stays(now time.Time) string {
 	switch {
 	case have.Problem != nil:
 		return have.Problem.Error()
+	case have.Blocked:
+		return fmt.Sprintf("inline policy %s: a block, which shuts out %s until it is taken back", have.Policy, have.ShutsOut())
 	case now.Before(have.Over()):
 		return fmt.Sprintf("inline policy %s: sessions from before %s may live until %s, now it is %s",
 			have.Policy, stamp(have.Since), stamp(have.Over()), stamp(now))
