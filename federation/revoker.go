@@ -34,12 +34,22 @@ type Revoker struct {
 
 // RevocationRefused is the error for what a Revoker does not do, whatever the
 // account holds: it is the caller who has to ask for something else.
-type RevocationRefused struct{ Why string }
+type RevocationRefused struct {
+	Why string
+	// Next says what to ask for instead, where there is something.
+	Next string
+}
 
 func (e *RevocationRefused) Error() string { return e.Why }
 
+const (
+	nextUnblock = "--unblock lets new sessions in, and none from before"
+	nextForce   = "wait, or give --force to let such sessions in again"
+	nextList    = "agentkeys revoke --list shows who has one"
+)
+
 func refused(format string, args ...any) error {
-	return &RevocationRefused{fmt.Sprintf(format, args...)}
+	return &RevocationRefused{Why: fmt.Sprintf(format, args...)}
 }
 
 // maxRoleInline is how many characters all inline policies of a role have together,
@@ -119,7 +129,7 @@ func (r Revoker) PlanUnblock(ctx context.Context, tenant string) (*Plan, Revocat
 // plan is the plan to put in force what decide makes of what is in force.
 func (r Revoker) plan(ctx context.Context, tenant string, decide func(*inForce) (Revocation, error)) (*Plan, Revocation, error) {
 	if err := CheckTenant(tenant); err != nil {
-		return nil, Revocation{}, &RevocationRefused{err.Error()}
+		return nil, Revocation{}, &RevocationRefused{Why: err.Error()}
 	}
 	f, err := r.look(ctx)
 	if err != nil {
@@ -145,7 +155,8 @@ func (f *inForce) admits(next Revocation) error {
 		return fmt.Errorf("revoking %s: %w; it is not written over", next.Tenant, have.Problem)
 	case next.Blocked:
 	case have.Blocked:
-		return refused("revoking %s: the tenant is blocked, which shuts out all sessions; a revocation would let new ones in again", next.Tenant)
+		return &RevocationRefused{Next: nextUnblock, Why: fmt.Sprintf(
+			"revoking %s: the tenant is blocked, which shuts out all sessions; a revocation would let new ones in again", next.Tenant)}
 	case next.Since.Before(have.Since):
 		return refused("revoking %s: sessions from before %s are revoked already, got the earlier %s, which would let some of them in again",
 			next.Tenant, stamp(have.Since), stamp(next.Since))
@@ -195,7 +206,7 @@ func characters(text string) int {
 func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Plan, error) {
 	if tenant != "" {
 		if err := CheckTenant(tenant); err != nil {
-			return nil, &RevocationRefused{err.Error()}
+			return nil, &RevocationRefused{Why: err.Error()}
 		}
 	} else if force {
 		return nil, refused("clearing revocations: force is for one tenant, got none")
@@ -205,7 +216,7 @@ func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Pla
 		return nil, err
 	}
 	if _, ok := f.of(tenant); tenant != "" && !ok {
-		return nil, refused("clearing the revocation of %s: the tenant has none on role %s", tenant, r.Config.Role)
+		return nil, &RevocationRefused{fmt.Sprintf("clearing the revocation of %s: the tenant has none on role %s", tenant, r.Config.Role), nextList}
 	}
 	p := r.planner(ctx)
 	for _, have := range f.list {
@@ -219,7 +230,7 @@ func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Pla
 		case why == "", force:
 			err = r.step(p, have.Policy, f.documents[have.Policy], nil)
 		case tenant != "":
-			err = refused("clearing the revocation of %s: %s", tenant, why)
+			err = have.refuseClearing(tenant, why)
 		default:
 			p.plan.Kept = append(p.plan.Kept, why)
 		}
@@ -228,6 +239,14 @@ func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Pla
 		}
 	}
 	return p.plan, nil
+}
+
+func (have RevocationInForce) refuseClearing(tenant, why string) error {
+	next := nextForce
+	if have.Blocked {
+		next = nextUnblock + "; --force lets all in again"
+	}
+	return &RevocationRefused{fmt.Sprintf("clearing the revocation of %s: %s", tenant, why), next}
 }
 
 // stays says why a revocation must not go yet; "" where it can.
