@@ -33,6 +33,14 @@ func TestGoldenRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "revocation.txt", []byte(text+command+"\n"))
+	block, err := NewBlock(walletA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err = block.JSON(testConfig()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "block.txt", []byte(text))
 }
 
 // A revocation denies exactly the requests of the tenant's sessions that were issued

@@ -40,17 +40,18 @@ the wallet's address in lower case, or the omni account, 64 digits, of who has n
 name of a session, DAEMON@GRANT, the address is the daemon's: the tenant is the grant's owner.
 
 It puts an inline policy of its own on the data role, agentkeys-revoked-W: a Deny of everything for
-the session tag W and a time of issue before T; for a block at any time. No other tenant's revocation
-is touched. Revoking a tenant again moves T on, and never back. AWS counts in whole seconds, so a T
-within a second is moved to its end; "now" is by AWS's clock, not by this machine's. A revocation
-over a block is refused. --unblock turns a block into a revocation up to now, in one write.
+the session tag W and a time of issue before T; for a block at any time. No other tenant's
+revocation is touched. Revoking a tenant again moves T on, and never back. AWS counts in whole
+seconds, so a T within a second is moved to its end; "now" is by AWS's clock, not by this machine's.
+A revocation over a block is refused. --unblock turns a block into a revocation up to now, in one
+write.
 
-The proof takes a token of W, from the issuer's key (--oidc-key), the tenant's wallet (--wallet) or a
-file (--token, which "agentkeys token proof" makes): a session made before is asked until it is
+The proof takes a token of W, from the issuer's key (--oidc-key), the tenant's wallet (--wallet) or
+a file (--token, which "agentkeys token proof" makes): a session made before is asked until it is
 refused, and a new one until it is allowed, or with --block refused as well. With --oidc-key or
---other-token a made-up tenant's old session shows besides that others are spared. What they do is to
-list the tenant's own prefix. Where the old session cannot be had, sessions are revoked all the same,
-and the verdict is INCONCLUSIVE: not proven. --no-proof asks for no proof.
+--other-token a made-up tenant's old session shows besides that others are spared. What they do is
+to list the tenant's own prefix. Where the old session cannot be had, sessions are revoked all the
+same, and the verdict is INCONCLUSIVE: not proven. --no-proof asks for no proof.
 
 A revocation can go when the last session that it shuts out has ended by itself: 12 hours after T,
 the longest that STS gives, whatever the role allows now. --list shows when, and --clear takes those

@@ -21,14 +21,16 @@ func (p *program) proofToken() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "proof --oidc-key FILE --tenant W --out FILE",
 		Short: "Sign a token of a tenant's, for the proof that its sessions are revoked",
-		Long: `Signs, with the issuer's key and without the tenant's wallet, a web identity token of a tenant's: the one
-that "agentkeys revoke --token" needs on a machine that has AWS credentials and not the issuer's key.
+		Long: `Signs, with the issuer's key and without the tenant's wallet, a web identity token of a tenant's:
+the one that "agentkeys revoke --token" needs on a machine that has AWS credentials and not the
+issuer's key.
 
 Whoever holds it acts as the tenant for five minutes, and at STS for up to five more. It is in no
-record of the broker's; a line on standard error says what was signed. It goes to a file of mode 0600.
+record of the broker's; a line on standard error says what was signed. It goes to a file of mode
+0600.
 
-With --other-out it signs a second token, of a tenant that is made up, for "revoke --other-token": by
-its session the proof shows that other tenants are spared.
+With --other-out it signs a second token, of a tenant that is made up, for "revoke --other-token":
+by its session the proof shows that other tenants are spared.
 
 The configuration is that of "agentkeys federation": on the broker host the BROKER_* variables.`,
 		Example: "  agentkeys token proof --oidc-key oidc.jwk --tenant 0x52908400098527886e0f7030069857d2e4169ee7 \\\n" +
