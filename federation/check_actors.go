@@ -127,7 +127,9 @@ func (k *checker) carries(action, key string) bool {
 func (k *checker) policiesOf(e Entity, called string) layers {
 	var l layers
 	for _, d := range e.Inline {
-		l.identity = append(l.identity, k.split(d)...)
+		if !k.isBlock(d) {
+			l.identity = append(l.identity, k.split(d)...)
+		}
 	}
 	for _, arn := range e.Attached {
 		l.identity = append(l.identity, k.managed(arn, called)...)

@@ -74,8 +74,19 @@ func (k *checker) adviseServiceLinked(a *caller) {
 	}
 }
 
+// isBlock reports whether a document is a block of agentkeys revoke. Like a revocation
+// it must hide no way in, and lock no owner out, in what is found: it goes again.
+func (k *checker) isBlock(d Document) bool {
+	role, name, _ := strings.Cut(d.Name, ", inline policy ")
+	if d.Policy == nil || role != "role "+k.Config.Role {
+		return false
+	}
+	r, err := readRevocation(k.Config, name, d.Policy)
+	return err == nil && r.Blocked
+}
+
 // revocations speaks of what agentkeys revoke put on the data role, which is no
-// fault: sessions of today are issued after it.
+// fault: sessions of today are issued after it, and a block is no fault of the set-up.
 func (k *checker) revocations() {
 	for _, d := range k.data.Inline {
 		_, name, _ := strings.Cut(d.Name, ", inline policy ")
@@ -86,6 +97,8 @@ func (k *checker) revocations() {
 		switch {
 		case err != nil:
 			k.advise("%v", err)
+		case r.Blocked:
+			k.advise("all sessions of tenant %s, old and new, are blocked; agentkeys revoke --unblock lets new ones in", r.Tenant)
 		case k.now.Before(r.Over()):
 			k.advise("sessions of tenant %s from before %s are revoked; that can go at %s", r.Tenant, stamp(r.Since), stamp(r.Over()))
 		default:

@@ -9,17 +9,18 @@ import (
 // Verdict is the outcome of a proof.
 type Verdict string
 
-// The three verdicts.
+// The verdicts.
 const (
 	Proven       Verdict = "PROVEN"       // all that must be allowed was, all that must be refused was, for the right reason
 	Broken       Verdict = "BROKEN"       // a way in, or an owner kept out, was really observed
 	Inconclusive Verdict = "INCONCLUSIVE" // something could not be observed
+	NotAsked     Verdict = "NOT_PROVEN"   // done, and whoever had it done asked for no proof: of a revocation alone
 )
 
 // ExitStatus is the process status that stands for the verdict: 0, 1 or 3.
 func (v Verdict) ExitStatus() int {
 	switch v {
-	case Proven:
+	case Proven, NotAsked:
 		return 0
 	case Broken:
 		return 1

@@ -30,6 +30,16 @@ type Revocation struct {
 	// Since is the time up to which sessions are shut out, in whole seconds and UTC:
 	// those issued before it are out, those issued at it or later are in.
 	Since time.Time
+	// Blocked shuts out all sessions of the tenant, old and new, until somebody takes
+	// that back. Since is zero then.
+	Blocked bool
+}
+
+// NewBlock shuts out every session of a tenant's, those still to be made included.
+// Only the owner can take a grant back, and nobody a wallet's key that leaked: this is
+// how an operator ends what is bought with either.
+func NewBlock(tenant string) (Revocation, error) {
+	return Revocation{Tenant: tenant, Blocked: true}, CheckTenant(tenant)
 }
 
 // NewRevocation shuts out what was issued before a time. As AWS counts in whole
@@ -43,7 +53,7 @@ func NewRevocation(tenant string, since time.Time) (Revocation, error) {
 	if whole.Before(since) {
 		whole = whole.Add(time.Second)
 	}
-	return Revocation{tenant, whole}, nil
+	return Revocation{Tenant: tenant, Since: whole}, nil
 }
 
 // NextSecond is the earliest time that shuts out every session issued up to now: one
@@ -63,16 +73,33 @@ func CheckTenant(tag string) error {
 	case storedTenant.MatchString(lower):
 		return fmt.Errorf("tenant: want the tag as the broker stores it, %s, got %q", lower, tag)
 	}
-	return fmt.Errorf("tenant: want 0x and 40 of 0-9 a-f (a wallet) or 64 of 0-9 a-f (an omni account), got %q", oneLine(tag))
+	return fmt.Errorf("tenant: want 0x and 40 of 0-9 a-f (a wallet) or 64 of 0-9 a-f (an omni account, the tenant of who has no wallet), got %q", oneLine(tag))
 }
 
 // Policy is the name of the inline policy.
 func (r Revocation) Policy() string { return revocationPrefix + r.Tenant }
 
 // Over is when the last of the sessions that are shut out has ended by itself, so
-// that the policy can go. It reckons with the longest session there is, since the
+// that the policy can go; never, the zero time, for a block. It reckons with the longest session there is, since the
 // role may have allowed longer ones earlier.
-func (r Revocation) Over() time.Time { return r.Since.Add(MaxSession) }
+func (r Revocation) Over() time.Time {
+	if r.Blocked {
+		return time.Time{}
+	}
+	return r.Since.Add(MaxSession)
+}
+
+// ShutsOut says whom the revocation shuts out, for a person.
+func (r Revocation) ShutsOut() string {
+	if r.Blocked {
+		return "all sessions, old and new"
+	}
+	return "sessions issued before " + stamp(r.Since)
+}
+
+// catches reports whether the revocation shuts out a session that was issued at a
+// time.
+func (r Revocation) catches(issued time.Time) bool { return r.Blocked || issued.Before(r.Since) }
 
 // The keys of a revocation's conditions.
 const (
@@ -84,13 +111,17 @@ const (
 // session is used for. Positive operators hold for no missing key, so that neither
 // an untagged session nor a user's own keys are shut out.
 func (r Revocation) Document(c Config) *policy.Document {
-	return document(policy.Statement{
+	s := policy.Statement{
 		Sid: "Revoked", Effect: policy.Deny, Action: []string{"*"}, Resource: []string{"*"},
-		Condition: []policy.Condition{
-			{Operator: "StringEquals", Key: tagCondition + c.TagKey, Values: []string{r.Tenant}},
-			{Operator: "DateLessThan", Key: issueCondition, Values: []string{r.Since.Format(revocationTime)}},
-		},
-	})
+		Condition: []policy.Condition{{Operator: "StringEquals", Key: tagCondition + c.TagKey, Values: []string{r.Tenant}}},
+	}
+	if r.Blocked {
+		s.Sid = "Blocked"
+	} else {
+		s.Condition = append(s.Condition,
+			policy.Condition{Operator: "DateLessThan", Key: issueCondition, Values: []string{r.Since.Format(revocationTime)}})
+	}
+	return document(s)
 }
 
 // revocationTime is how a document has its time.
@@ -106,13 +137,16 @@ func readRevocation(c Config, name string, d *policy.Document) (Revocation, erro
 	if !named || !storedTenant.MatchString(tenant) {
 		return bad("the name "+revocationPrefix+" and a tenant", fmt.Sprintf("%q", name))
 	}
+	if r := (Revocation{Tenant: tenant, Blocked: true}); same(d, r.Document(c)) {
+		return r, nil
+	}
 	for _, s := range d.Statements {
 		for _, condition := range s.Condition {
 			if condition.Operator != "DateLessThan" || len(condition.Values) != 1 {
 				continue
 			}
 			since, err := time.Parse(revocationTime, condition.Values[0])
-			if r := (Revocation{tenant, since}); err == nil && same(d, r.Document(c)) {
+			if r := (Revocation{Tenant: tenant, Since: since}); err == nil && same(d, r.Document(c)) {
 				return r, nil
 			}
 		}

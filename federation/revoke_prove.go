@@ -76,8 +76,9 @@ type RevocationReport struct {
 	Tenant  string            `json:"tenant"`
 	Role    string            `json:"role"` // ARN
 	Policy  string            `json:"policy"`
-	Since   time.Time         `json:"since"` // sessions issued before it are shut out
-	Over    time.Time         `json:"over"`  // when the policy can go
+	Since   time.Time         `json:"since,omitzero"` // sessions issued before it are shut out
+	Over    time.Time         `json:"over,omitzero"`  // when the policy can go
+	Blocked bool              `json:"blocked"`        // all sessions are shut out; Since and Over are not there
 	Changed bool              `json:"changed"`
 	Checks  []RevocationCheck `json:"checks"`
 	// NotProven says what was not observed, and why.
@@ -88,12 +89,13 @@ type RevocationReport struct {
 func (p RevocationProof) Unproven(r Revocation, why string) *RevocationReport {
 	return &RevocationReport{
 		Verdict: Inconclusive, Target: targetReport(p.Target), Tenant: r.Tenant, Role: p.Config.RoleARN(), Policy: r.Policy(),
-		Since: r.Since, Over: r.Over(), Checks: []RevocationCheck{}, NotProven: []string{why},
+		Since: r.Since, Over: r.Over(), Blocked: r.Blocked, Checks: []RevocationCheck{}, NotProven: []string{why},
 	}
 }
 
 // RevocationProver shows with real requests what a revocation does: a session from
-// before is refused, a new one and another tenant's are not. What it asks for is a
+// before is refused, a new one and another tenant's are not. Of a block it shows that
+// new ones are refused too. What it asks for is a
 // listing of the tenant's own prefix, and it changes nothing. It is used by one
 // goroutine.
 type RevocationProver struct {
@@ -223,9 +225,16 @@ func (v *RevocationProver) After(ctx context.Context, r Revocation) *RevocationR
 func (v *RevocationProver) after(ctx context.Context, r Revocation, deadline time.Time) []RevocationCheck {
 	out := RevocationCheck{ID: "old_session_after", What: "the tenant's old session, after", Expected: Denied}
 	in := RevocationCheck{ID: "new_session_after", What: "a new session of the tenant", Expected: Allowed}
+	if r.Blocked {
+		in.Expected = Denied
+	}
 	other := RevocationCheck{ID: "other_session_after", What: "the other tenant's old session, after", Expected: Allowed}
 	out = v.shutOut(ctx, r, out, deadline)
-	in = v.letIn(ctx, r, in, deadline)
+	if r.Blocked {
+		in = v.keptOut(ctx, in, deadline)
+	} else {
+		in = v.letIn(ctx, r, in, deadline)
+	}
 	checks := []RevocationCheck{out, in}
 	if v.Other != nil {
 		checks = append(checks, v.spared(ctx, r, other, deadline))
@@ -247,14 +256,31 @@ func (v *RevocationProver) shutOut(ctx context.Context, r Revocation, c Revocati
 	switch {
 	case !v.oldB.held():
 		return c.untried("no session worked before the revocation, so that a refusal would say nothing")
-	case !v.old.issued.Before(r.Since):
+	case !r.catches(v.old.issued):
 		return c.untried(fmt.Sprintf("the session was issued at %s and is no older than the revocation's %s: only one that is can show it",
 			stamp(v.old.issued), stamp(r.Since)))
 	}
 	v.Progress("asking with the old session until it is refused")
+	return v.untilRefused(ctx, c, deadline, func() reply { return v.list(ctx, v.old) })
+}
+
+// keptOut makes new sessions until they are refused.
+func (v *RevocationProver) keptOut(ctx context.Context, c RevocationCheck, deadline time.Time) RevocationCheck {
+	v.Progress("asking with new sessions until they are refused")
+	return v.untilRefused(ctx, c, deadline, func() reply {
+		w, answer := v.session(ctx, v.Tenant, "renewed")
+		if answer.answer != Allowed {
+			return reply{answer: NotTried, code: answer.code, status: answer.status, message: "no new session: " + answer.message}
+		}
+		return v.list(ctx, w)
+	})
+}
+
+// untilRefused asks until the revocation has refused steadily.
+func (v *RevocationProver) untilRefused(ctx context.Context, c RevocationCheck, deadline time.Time, ask func() reply) RevocationCheck {
 	row := 0
 	return v.until(ctx, c, deadline, func() (reply, bool) {
-		answer := orOtherRefusal(v.list(ctx, v.old))
+		answer := orOtherRefusal(ask())
 		if row++; answer.answer != Denied {
 			row = 0
 		}
@@ -293,7 +319,7 @@ func (v *RevocationProver) spared(ctx context.Context, r Revocation, c Revocatio
 	switch {
 	case !v.otherB.held():
 		return c.untried("no session of another tenant worked before the revocation")
-	case !v.other.issued.Before(r.Since):
+	case !r.catches(v.other.issued):
 		return c.untried("the session is no older than the revocation's time, which alone would spare it")
 	}
 	v.Progress("asking with another tenant's old session")

@@ -69,6 +69,87 @@ func answers(r *RevocationReport) string {
 
 const provenAnswers = "old_session_before allowed, other_session_before allowed, old_session_after denied, new_session_after allowed, other_session_after allowed"
 
+func (a *account) block(t testing.TB, tenant string) Revocation {
+	t.Helper()
+	p, r, err := a.revoker().PlanBlock(t.Context(), tenant)
+	if err == nil {
+		err = Apply(t.Context(), p, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+const blockedAnswers = "old_session_before allowed, other_session_before allowed, old_session_after denied, new_session_after denied, other_session_after allowed"
+
+func TestBlockIsProven(t *testing.T) {
+	a := hardened(t)
+	report := a.proveRevocation(t, a.revocationProof(t, nil), func() Revocation { return a.block(t, walletA) })
+	if report.Verdict != Proven || answers(report) != blockedAnswers || len(report.NotProven) > 0 {
+		t.Errorf("verdict %s: %s, not proven %q", report.Verdict, answers(report), report.NotProven)
+	}
+	var text, machine bytes.Buffer
+	if err := errors.Join(report.WriteText(&text, false), report.WriteJSON(&machine)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"all sessions, old and new", "agentkeys revoke --unblock", "Try the leaked one as well"} {
+		if !strings.Contains(strings.Join(strings.Fields(text.String()), " "), want) {
+			t.Errorf("the report says nothing of %q:\n%s", want, text.String())
+		}
+	}
+	if s := machine.String(); !strings.Contains(s, `"blocked": true`) || strings.Contains(s, `"since"`) || strings.Contains(s, `"over"`) {
+		t.Errorf("as JSON %s", s)
+	}
+}
+
+// What is less than a block is not taken for one.
+func TestBlocksThatAreBroken(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		written func(*account) Revocation
+		answers string
+	}{
+		{"of old sessions alone", func(a *account) Revocation { return a.nextSecond(t, walletA) },
+			"old_session_after denied, new_session_after allowed, other_session_after allowed"},
+		{"of another tenant", func(*account) Revocation { return Revocation{Tenant: walletB, Blocked: true} },
+			"old_session_after allowed, new_session_after allowed, other_session_after denied"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := hardened(t)
+			report := a.proveRevocation(t, a.revocationProof(t, nil), func() Revocation {
+				block := Revocation{Tenant: walletA, Blocked: true}
+				a.putInline(t, block.Policy(), marshal(t, c.written(a).Document(a.config)))
+				return block
+			})
+			_, after, _ := strings.Cut(answers(report), "other_session_before allowed, ")
+			if after != c.answers || report.Verdict != Broken {
+				t.Errorf("verdict %s: %s, want %s: %s", report.Verdict, after, Broken, c.answers)
+			}
+		})
+	}
+}
+
+// A new session that STS refuses to make was not seen to be refused by the block.
+func TestBlockWithoutANewSession(t *testing.T) {
+	a := hardened(t)
+	report := a.proveRevocation(t, a.revocationProof(t, nil), func() Revocation {
+		a.intercept = func(_ string, w http.ResponseWriter, r *http.Request) bool {
+			if callName(t, r) == "AssumeRoleWithWebIdentity" {
+				recorded{403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"}.sts(w)
+				return true
+			}
+			return false
+		}
+		r := Revocation{Tenant: walletA, Blocked: true}
+		a.putInline(t, r.Policy(), marshal(t, r.Document(a.config)))
+		return r
+	})
+	if report.Verdict != Inconclusive || !strings.Contains(strings.Join(report.NotProven, "\n"), "no new session") {
+		t.Errorf("verdict %s: %s, not proven %q", report.Verdict, answers(report), report.NotProven)
+	}
+}
+
 func TestRevocationIsProven(t *testing.T) {
 	a := hardened(t)
 	report := a.proveRevocation(t, a.revocationProof(t, nil), func() Revocation { return a.revoke(t, walletA, time.Time{}) })

@@ -33,10 +33,18 @@ func TestGoldenRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "revocation.txt", []byte(text+command+"\n"))
+	block, err := NewBlock(walletA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err = block.JSON(testConfig()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "block.txt", []byte(text))
 }
 
 // A revocation denies exactly the requests of the tenant's sessions that were issued
-// before its time: none of another tenant's, however like its tag is, none without a
+// before its time, and a block all of the tenant's: none of another tenant's, however like its tag is, none without a
 // tag, and none of a principal whose keys were never issued.
 func TestRevocationDeniesExactlyTheTenantsOldSessions(t *testing.T) {
 	c := testConfig()
@@ -48,6 +56,9 @@ func TestRevocationDeniesExactlyTheTenantsOldSessions(t *testing.T) {
 		walletA + "/", " " + walletA, strings.Repeat("a", 64)}
 	rapid.Check(t, func(t *rapid.T) {
 		r := revocation(t, walletA, noon.Add(time.Duration(rapid.Int64Range(-2e9, 2e9).Draw(t, "since"))))
+		if rapid.Bool().Draw(t, "blocked") {
+			r = Revocation{Tenant: walletA, Blocked: true}
+		}
 		deny, err := policy.Compile("revocation", r.Document(c))
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +79,7 @@ func TestRevocationDeniesExactlyTheTenantsOldSessions(t *testing.T) {
 			request.Context.SetTime("aws:TokenIssueTime", issued)
 		}
 		got := policy.Evaluate(request, &policy.Set{Identity: []*policy.Policy{everything, deny}})
-		want := tagged && temporary && tag == walletA && issued.Before(r.Since)
+		want := tagged && tag == walletA && (r.Blocked || temporary && issued.Before(r.Since))
 		if got.Allowed == want || got.Explicit != want {
 			t.Fatalf("since %v: allowed %v, explicit %v, want it denied: %v", r.Since, got.Allowed, got.Explicit, want)
 		}
@@ -110,6 +121,7 @@ func TestCheckTenant(t *testing.T) {
 	}
 	for _, c := range []struct{ tag, want string }{
 		{"0x52908400098527886E0F7030069857D2E4169EE7", "as the broker stores it, 0x52908400098527886e0f7030069857d2e4169ee7, got"},
+		{"bob", "an omni account, the tenant of who has no wallet"},
 		{strings.ToUpper(omni), "as the broker stores it, " + omni},
 		{"0X52908400098527886e0f7030069857d2e4169ee7", "as the broker stores it, 0x5290"},
 		{"", "want 0x and 40"}, {"*", "want 0x and 40"}, {walletA + "\n", "want 0x and 40"}, {walletA[:41], "want 0x and 40"},
@@ -149,6 +161,19 @@ func TestReadRevocation(t *testing.T) {
 		"another zone":  func(s *policy.Statement) { s.Condition[1].Values = []string{"2026-05-01T12:00:00+02:00"} },
 		"a day alone":   func(s *policy.Statement) { s.Condition[1].Values = []string{"2026-05-01"} },
 	}
+	block := Revocation{Tenant: walletA, Blocked: true}
+	if got, err := readRevocation(c, block.Policy(), block.Document(c)); err != nil || got != block {
+		t.Errorf("got %+v (%v), want %+v", got, err, block)
+	}
+	for name, edit := range edits {
+		d := block.Document(c)
+		if d.Statements[0].Condition = append(d.Statements[0].Condition, r.Document(c).Statements[0].Condition[1]); name != "no time" {
+			edit(&d.Statements[0])
+		}
+		if got, err := readRevocation(c, block.Policy(), d); err == nil {
+			t.Errorf("%s and blocked: taken for %+v", name, got)
+		}
+	}
 	if got, err := readRevocation(c, r.Policy(), r.Document(c)); err != nil || got != r {
 		t.Errorf("got %+v (%v), want %+v", got, err, r)
 	}
@@ -180,6 +205,11 @@ func FuzzReadRevocation(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(r.Policy(), text)
+	block, err := (Revocation{Tenant: walletA, Blocked: true}).JSON(c)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(r.Policy(), block)
 	f.Add(r.Policy(), strings.Replace(text, "12:00:00Z", "12:00:00.000Z", 1))
 	f.Add(r.Policy(), strings.Replace(text, `"Deny"`, `"Allow"`, 1))
 	f.Add("old", oldInline)
@@ -202,7 +232,18 @@ func FuzzReadRevocation(f *testing.F) {
 // locks no owner out, and it hides nothing. It says that they are there.
 func TestCheckWithRevocations(t *testing.T) {
 	tenants := append(slices.Clone(genericTenants), walletA)
-	for _, faults := range [][]Fault{nil, {FaultTrustPolicy}, {FaultInlinePolicy}} {
+	revoked := func(tenant string) (Revocation, error) { return NewRevocation(tenant, noon) }
+	const revokedAdvice = "sessions of tenant " + walletA + " from before 2026-05-01T12:00:00Z are revoked; that can go at 2026-05-02T00:00:00Z"
+	const blockedAdvice = "all sessions of tenant " + walletA + ", old and new, are blocked; agentkeys revoke --unblock lets new ones in"
+	for _, c := range []struct {
+		faults []Fault
+		make   func(tenant string) (Revocation, error)
+		want   string
+	}{
+		{nil, revoked, revokedAdvice}, {[]Fault{FaultTrustPolicy}, revoked, revokedAdvice}, {[]Fault{FaultInlinePolicy}, revoked, revokedAdvice},
+		{nil, NewBlock, blockedAdvice}, {[]Fault{FaultTrustPolicy}, NewBlock, blockedAdvice}, {[]Fault{FaultInlinePolicy}, NewBlock, blockedAdvice},
+	} {
+		faults := c.faults
 		form := Plain
 		if faults == nil {
 			form = Hardened
@@ -214,7 +255,10 @@ func TestCheckWithRevocations(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, tenant := range tenants {
-			r := revocation(t, tenant, noon)
+			r, err := c.make(tenant)
+			if err != nil {
+				t.Fatal(err)
+			}
 			a.Roles[0].Inline = append(a.Roles[0].Inline, Document{
 				Name: "role " + a.Config.Role + ", inline policy " + r.Policy(), Policy: r.Document(a.Config),
 			})
@@ -234,9 +278,8 @@ func TestCheckWithRevocations(t *testing.T) {
 		if len(after.Unread) != len(before.Unread) || len(after.Advice) != len(before.Advice)+len(tenants) {
 			t.Errorf("%v: unread %q, advice %q", faults, after.Unread, after.Advice)
 		}
-		want := "sessions of tenant " + walletA + " from before 2026-05-01T12:00:00Z are revoked; that can go at 2026-05-02T00:00:00Z"
-		if !slices.Contains(after.Advice, want) {
-			t.Errorf("advice %q, want %q", after.Advice, want)
+		if !slices.Contains(after.Advice, c.want) {
+			t.Errorf("advice %q, want %q", after.Advice, c.want)
 		}
 	}
 }

@@ -22,8 +22,8 @@ func (r *RevocationReport) WriteText(w io.Writer, colour bool) error {
 		done = "written"
 	}
 	for _, row := range [][2]string{
-		{"target", target}, {"role", r.Role}, {"tenant", r.Tenant}, {"shut out", "sessions issued before " + stamp(r.Since)},
-		{"policy", r.Policy + ", " + done}, {"can go", stamp(r.Over) + ", by agentkeys revoke --clear"},
+		{"target", target}, {"role", r.Role}, {"tenant", r.Tenant}, {"shut out", r.revocation().ShutsOut()},
+		{"policy", r.Policy + ", " + done}, {"can go", r.canGo()},
 	} {
 		t.field(row[0], row[1])
 	}
@@ -45,8 +45,38 @@ func (r *RevocationReport) WriteText(w io.Writer, colour bool) error {
 	for _, why := range r.NotProven {
 		t.painted(yellow, "note", "not proven: "+why)
 	}
-	t.painted(map[Verdict]string{Proven: green, Broken: red}[r.Verdict], "verdict", string(r.Verdict))
+	t.painted(map[Verdict]string{Proven: green, Broken: red}[r.Verdict], "verdict", r.verdictText())
+	if r.Verdict == Proven {
+		t.painted(yellow, "note", provenWith)
+	}
 	return t.out.Flush()
+}
+
+// provenWith keeps a reader from taking the proof for one about the session that
+// leaked, which nobody but its holder has: of another tenant it would live on.
+const provenWith = "proven with sessions made for this proof. Try the leaked one as well: an S3 request must get AccessDenied" +
+	" (get-caller-identity answers even so). If it does not, its tenant is another"
+
+func (r *RevocationReport) revocation() Revocation {
+	return Revocation{Tenant: r.Tenant, Since: r.Since, Blocked: r.Blocked}
+}
+
+func (r *RevocationReport) canGo() string {
+	if r.Blocked {
+		return "when new sessions may get in, by agentkeys revoke --unblock"
+	}
+	return stamp(r.Over) + ", by agentkeys revoke --clear"
+}
+
+// verdictText has its own word for what nobody asked to be proven.
+func (r *RevocationReport) verdictText() string {
+	switch {
+	case r.Verdict != NotAsked:
+		return string(r.Verdict)
+	case r.Blocked:
+		return "BLOCKED, not proven"
+	}
+	return "REVOKED, not proven"
 }
 
 // WriteJSON writes the report for machines.
@@ -65,6 +95,7 @@ type revocationEntry struct {
 	Tenant  string     `json:"tenant,omitempty"`
 	Since   *time.Time `json:"since,omitempty"`
 	Over    *time.Time `json:"over,omitempty"`
+	Blocked bool       `json:"blocked"`
 	CanGo   bool       `json:"can_go"`
 	Problem string     `json:"problem,omitempty"`
 }
@@ -80,9 +111,9 @@ func WriteRevocationsJSON(w io.Writer, now time.Time, list []RevocationInForce) 
 		e := revocationEntry{Policy: have.Policy, CanGo: have.stays(now) == ""}
 		if have.Problem != nil {
 			e.Problem = printable(have.Problem.Error())
-		} else {
+		} else if e.Tenant, e.Blocked = have.Tenant, have.Blocked; !have.Blocked {
 			over := have.Over()
-			e.Tenant, e.Since, e.Over = have.Tenant, &have.Since, &over
+			e.Since, e.Over = &have.Since, &over
 		}
 		out.Revocations = append(out.Revocations, e)
 	}
@@ -96,6 +127,8 @@ func WriteRevocations(w io.Writer, now time.Time, list []RevocationInForce) erro
 		switch {
 		case have.Problem != nil:
 			fmt.Fprintln(out, printable(have.Problem.Error()))
+		case have.Blocked:
+			fmt.Fprintf(out, "%s  blocked: all sessions, old and new  until --unblock\n", have.Tenant)
 		case have.stays(now) == "":
 			fmt.Fprintf(out, "%s  sessions from before %s  can go\n", have.Tenant, stamp(have.Since))
 		default:

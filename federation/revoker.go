@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,12 +34,22 @@ type Revoker struct {
 
 // RevocationRefused is the error for what a Revoker does not do, whatever the
 // account holds: it is the caller who has to ask for something else.
-type RevocationRefused struct{ Why string }
+type RevocationRefused struct {
+	Why string
+	// Next says what to ask for instead, where there is something.
+	Next string
+}
 
 func (e *RevocationRefused) Error() string { return e.Why }
 
+const (
+	nextUnblock = "--unblock lets new sessions in, and none from before"
+	nextForce   = "wait, or give --force to let such sessions in again"
+	nextList    = "agentkeys revoke --list shows who has one"
+)
+
 func refused(format string, args ...any) error {
-	return &RevocationRefused{fmt.Sprintf(format, args...)}
+	return &RevocationRefused{Why: fmt.Sprintf(format, args...)}
 }
 
 // maxRoleInline is how many characters all inline policies of a role have together,
@@ -67,26 +78,65 @@ func (r Revoker) InForce(ctx context.Context) (time.Time, []RevocationInForce, e
 // is the next second after now. A since in the future would shut out new sessions,
 // and one before what is in force would let revoked ones in again: both are a
 // RevocationRefused.
+//
+// Where the tenant is blocked, a revocation would let new sessions in: that too is
+// refused, and is for PlanUnblock.
 func (r Revoker) Plan(ctx context.Context, tenant string, since time.Time) (*Plan, Revocation, error) {
+	return r.plan(ctx, tenant, func(f *inForce) (Revocation, error) {
+		if since.After(f.now) {
+			return Revocation{}, refused("revoking %s: want a time up to now, %s by AWS's clock, got %s, which would shut out new sessions",
+				tenant, stamp(f.now), stamp(since))
+		}
+		next, err := NewRevocation(tenant, cmp.Or(since, NextSecond(f.now)))
+		if err != nil {
+			return next, err
+		}
+		return next, f.admits(next)
+	})
+}
+
+// PlanBlock is the plan to shut out all of a tenant's sessions, new ones too. It takes
+// the place of the tenant's revocation, which shuts out less.
+func (r Revoker) PlanBlock(ctx context.Context, tenant string) (*Plan, Revocation, error) {
+	return r.plan(ctx, tenant, func(f *inForce) (Revocation, error) {
+		next, err := NewBlock(tenant)
+		if err != nil {
+			return next, err
+		}
+		return next, f.admits(next)
+	})
+}
+
+// PlanUnblock is the plan to turn a tenant's block into a revocation up to now, in one
+// step: new sessions get in, and at no moment one from before. A tenant who is not
+// blocked is a RevocationRefused.
+func (r Revoker) PlanUnblock(ctx context.Context, tenant string) (*Plan, Revocation, error) {
+	return r.plan(ctx, tenant, func(f *inForce) (Revocation, error) {
+		have, ok := f.of(tenant)
+		switch {
+		case !ok:
+			return Revocation{}, refused("unblocking %s: want a tenant who is blocked, got one without any revocation", tenant)
+		case have.Problem != nil:
+			return Revocation{}, fmt.Errorf("unblocking %s: %w; it is not written over", tenant, have.Problem)
+		case !have.Blocked:
+			return Revocation{}, refused("unblocking %s: want a tenant who is blocked, got one whose %s are shut out",
+				tenant, have.ShutsOut())
+		}
+		return NewRevocation(tenant, NextSecond(f.now))
+	})
+}
+
+// plan is the plan to put in force what decide makes of what is in force.
+func (r Revoker) plan(ctx context.Context, tenant string, decide func(*inForce) (Revocation, error)) (*Plan, Revocation, error) {
 	if err := CheckTenant(tenant); err != nil {
-		return nil, Revocation{}, &RevocationRefused{err.Error()}
+		return nil, Revocation{}, &RevocationRefused{Why: err.Error()}
 	}
 	f, err := r.look(ctx)
 	if err != nil {
 		return nil, Revocation{}, err
 	}
-	if since.After(f.now) {
-		return nil, Revocation{}, refused("revoking %s: want a time up to now, %s by AWS's clock, got %s, which would shut out new sessions",
-			tenant, stamp(f.now), stamp(since))
-	}
-	if since.IsZero() {
-		since = NextSecond(f.now)
-	}
-	next, err := NewRevocation(tenant, since)
+	next, err := decide(f)
 	if err != nil {
-		return nil, next, err
-	}
-	if err := f.admits(next); err != nil {
 		return nil, next, err
 	}
 	p := r.planner(ctx)
@@ -98,19 +148,30 @@ func (r Revoker) Plan(ctx context.Context, tenant string, since time.Time) (*Pla
 
 // admits reports whether a revocation takes nothing back that is in force.
 func (f *inForce) admits(next Revocation) error {
-	i := slices.IndexFunc(f.list, func(have RevocationInForce) bool { return have.Policy == next.Policy() })
-	if i < 0 {
-		return nil
-	}
-	have := f.list[i]
-	if have.Problem != nil {
+	have, ok := f.of(next.Tenant)
+	switch {
+	case !ok:
+	case have.Problem != nil:
 		return fmt.Errorf("revoking %s: %w; it is not written over", next.Tenant, have.Problem)
-	}
-	if next.Since.Before(have.Since) {
+	case next.Blocked:
+	case have.Blocked:
+		return &RevocationRefused{Next: nextUnblock, Why: fmt.Sprintf(
+			"revoking %s: the tenant is blocked, which shuts out all sessions; a revocation would let new ones in again", next.Tenant)}
+	case next.Since.Before(have.Since):
 		return refused("revoking %s: sessions from before %s are revoked already, got the earlier %s, which would let some of them in again",
 			next.Tenant, stamp(have.Since), stamp(next.Since))
 	}
 	return nil
+}
+
+// of is what is in force of a tenant's.
+func (f *inForce) of(tenant string) (RevocationInForce, bool) {
+	name := Revocation{Tenant: tenant}.Policy()
+	i := slices.IndexFunc(f.list, func(have RevocationInForce) bool { return have.Policy == name })
+	if i < 0 {
+		return RevocationInForce{}, false
+	}
+	return f.list[i], true
 }
 
 // fits reports whether IAM takes a revocation beside the role's other inline policies.
@@ -140,11 +201,12 @@ func characters(text string) int {
 // PlanClear is the plan to take revocations away: all that are over, which is when
 // the last session that they shut out has ended by itself; or that of one tenant,
 // which before that time, or where the policy is not as agentkeys writes it, takes
-// force. What stays is in Plan.Kept.
+// force. A block is never over. What stays is in Plan.Kept. A tenant of whom nothing
+// is in force is a RevocationRefused: it may be a slip of the hand.
 func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Plan, error) {
 	if tenant != "" {
 		if err := CheckTenant(tenant); err != nil {
-			return nil, &RevocationRefused{err.Error()}
+			return nil, &RevocationRefused{Why: err.Error()}
 		}
 	} else if force {
 		return nil, refused("clearing revocations: force is for one tenant, got none")
@@ -152,6 +214,9 @@ func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Pla
 	f, err := r.look(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if _, ok := f.of(tenant); tenant != "" && !ok {
+		return nil, &RevocationRefused{fmt.Sprintf("clearing the revocation of %s: the tenant has none on role %s", tenant, r.Config.Role), nextList}
 	}
 	p := r.planner(ctx)
 	for _, have := range f.list {
@@ -165,7 +230,7 @@ func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Pla
 		case why == "", force:
 			err = r.step(p, have.Policy, f.documents[have.Policy], nil)
 		case tenant != "":
-			err = refused("clearing the revocation of %s: %s", tenant, why)
+			err = have.refuseClearing(tenant, why)
 		default:
 			p.plan.Kept = append(p.plan.Kept, why)
 		}
@@ -176,11 +241,21 @@ func (r Revoker) PlanClear(ctx context.Context, tenant string, force bool) (*Pla
 	return p.plan, nil
 }
 
+func (have RevocationInForce) refuseClearing(tenant, why string) error {
+	next := nextForce
+	if have.Blocked {
+		next = nextUnblock + "; --force lets all in again"
+	}
+	return &RevocationRefused{fmt.Sprintf("clearing the revocation of %s: %s", tenant, why), next}
+}
+
 // stays says why a revocation must not go yet; "" where it can.
 func (have RevocationInForce) stays(now time.Time) string {
 	switch {
 	case have.Problem != nil:
 		return have.Problem.Error()
+	case have.Blocked:
+		return fmt.Sprintf("inline policy %s: a block, which shuts out %s until it is taken back", have.Policy, have.ShutsOut())
 	case now.Before(have.Over()):
 		return fmt.Sprintf("inline policy %s: sessions from before %s may live until %s, now it is %s",
 			have.Policy, stamp(have.Since), stamp(have.Over()), stamp(now))

@@ -161,14 +161,77 @@ func TestClearingRevocations(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Revocation != young {
 		t.Errorf("in force %+v (%v), want %+v", list, err, young)
 	}
-	if p = a.clear(t, at, walletA, false); len(p.Steps) > 0 {
-		t.Errorf("clearing what is not there: %v", p.Steps)
-	}
+	_, err = at.PlanClear(t.Context(), walletA, true)
+	wantRefused(t, err, "the tenant has none on role")
 	if p = a.clear(t, at, walletB, true); len(p.Steps) != 1 {
 		t.Errorf("by force: %v, want one step", p.Steps)
 	}
 	if names := a.snapshot(t)["names"]; names != "mail" {
 		t.Errorf("inline policies %q, want mail alone", names)
+	}
+}
+
+// A block takes the place of the tenant's revocation. It never ends by itself, no
+// revocation loosens it unasked, and it turns into a revocation in one write, so that
+// at no moment an old session gets in.
+func TestBlockStaysUntilItIsTakenBack(t *testing.T) {
+	a := hardened(t)
+	first, other := a.revoke(t, walletA, time.Now().Add(-time.Hour)), a.revoke(t, walletB, noon)
+	_, _, err := a.revoker().PlanUnblock(t.Context(), walletA)
+	wantRefused(t, err, "want a tenant who is blocked, got one whose sessions issued before "+stamp(first.Since))
+	put := func(plan func(context.Context, string) (*Plan, Revocation, error)) Revocation {
+		p, r, err := plan(t.Context(), walletA)
+		if err == nil {
+			err = Apply(t.Context(), p, nil)
+		}
+		if err != nil || len(p.Steps) != 1 {
+			t.Fatalf("%v: %v, want one step", err, p)
+		}
+		return r
+	}
+	inForce := func(want ...Revocation) {
+		t.Helper()
+		_, list, err := a.revoker().InForce(t.Context())
+		if err != nil || len(list) != len(want) {
+			t.Fatalf("in force %+v (%v), want %+v", list, err, want)
+		}
+		for _, have := range list {
+			if !slices.Contains(want, have.Revocation) {
+				t.Errorf("in force %+v, want %+v", have, want)
+			}
+		}
+	}
+	block := put(a.revoker().PlanBlock)
+	inForce(block, other)
+	if p, _, err := a.revoker().PlanBlock(t.Context(), walletA); err != nil || len(p.Steps) > 0 {
+		t.Errorf("blocked again: %v (%v), want nothing to change", p, err)
+	}
+	for _, since := range []time.Time{{}, first.Since, time.Now().Add(-time.Second)} {
+		_, _, err := a.revoker().Plan(t.Context(), walletA, since)
+		wantRefused(t, err, "is blocked", "would let new ones in again")
+	}
+	later := a.revoker()
+	later.Now = func() time.Time { return time.Now().Add(1000 * time.Hour) }
+	if p := a.clear(t, later, "", false); len(p.Steps) != 1 || len(p.Kept) != 1 || !strings.Contains(p.Kept[0], "a block") {
+		t.Errorf("much later: %v, kept %q, want the other's revocation cleared and the block kept", p.Steps, p.Kept)
+	}
+	_, err = later.PlanClear(t.Context(), walletA, false)
+	wantRefused(t, err, "a block, which shuts out all sessions, old and new")
+
+	low := a.now()
+	lifted := put(a.revoker().PlanUnblock)
+	if lifted.Blocked || lifted.Since.Before(low) {
+		t.Errorf("unblocked at %v into %+v", low, lifted)
+	}
+	inForce(lifted)
+	put(a.revoker().PlanBlock)
+	a.clear(t, a.revoker(), walletA, true)
+	inForce()
+	_, _, err = a.revoker().PlanUnblock(t.Context(), walletA)
+	wantRefused(t, err, "got one without any revocation")
+	a.putInline(t, block.Policy(), oldInline)
+	if _, _, err := a.revoker().PlanBlock(t.Context(), walletA); err == nil || !strings.Contains(err.Error(), "is not written over") {
+		t.Errorf("a policy of somebody else's: error %v, want it not written over", err)
 	}
 }
 
@@ -385,6 +448,13 @@ func TestPlanLeavesRevocationsAlone(t *testing.T) {
 	a.apply(t, PlanOptions{DropUnknown: true})
 	if _, list, err := a.revoker().InForce(t.Context()); err != nil || len(list) != 1 || list[0].Revocation != r {
 		t.Errorf("in force %+v (%v), want %+v", list, err, r)
+	}
+	p, block, err := a.revoker().PlanBlock(t.Context(), walletB)
+	if err != nil || Apply(t.Context(), p, nil) != nil {
+		t.Fatal(err)
+	}
+	if p := a.makePlan(t, PlanOptions{DropUnknown: true}); len(p.Steps) > 0 || len(p.Warnings) > 0 {
+		t.Errorf("with %+v: steps %v, warnings %q, want none", block, p.Steps, p.Warnings)
 	}
 	account, err := Fetch(t.Context(), a.aws, a.config)
 	if err != nil {

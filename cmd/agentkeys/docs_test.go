@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
 
 	"agentkeys/api"
 	"agentkeys/federation"
@@ -56,6 +59,41 @@ func TestPagesRevokeAsTheProgramDoes(t *testing.T) {
 				if flags.Lookup(strings.TrimPrefix(f, "--")) == nil {
 					t.Errorf("%s says %q: there is no flag %s", name, command, f)
 				}
+			}
+		}
+	}
+}
+
+// The commands of the run-book that need the configuration name it, so that they can be
+// given as they stand.
+func TestRunbookCommandsNameTheConfiguration(t *testing.T) {
+	page, err := os.ReadFile("../../docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(page), "\n  ", " ") // within a list
+	commands := regexp.MustCompile("agentkeys (?:revoke|federation [a-z]+)[^`\n]*").FindAllString(text, -1)
+	if len(commands) < 8 {
+		t.Fatalf("%d commands, want at least 8: %q", len(commands), commands)
+	}
+	for _, c := range commands {
+		if !strings.Contains(c, " --config federation.json") {
+			t.Errorf("the run-book says %q, which lacks --config", c)
+		}
+	}
+}
+
+// What the help says in sentences fits a terminal of 100 columns.
+func TestHelpFitsATerminal(t *testing.T) {
+	p := &program{}
+	groups := []*cobra.Command{p.revoke(), p.federation(), p.token()}
+	if len(groups[1].Commands()) == 0 || len(groups[2].Commands()) == 0 {
+		t.Fatal("no verbs")
+	}
+	for _, cmd := range append(groups, append(groups[1].Commands(), groups[2].Commands()...)...) {
+		for line := range strings.Lines(cmd.Short + "\n" + cmd.Long) {
+			if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > 100 {
+				t.Errorf("%s: %d columns, want at most 100: %s", cmd.Name(), utf8.RuneCountInString(line), line)
 			}
 		}
 	}

@@ -29,10 +29,11 @@ func (p *program) federation() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "federation",
 		Short: "The AWS side: render it, apply it, find the ways in, prove it, explain a refusal",
-		Long: `Looks after the AWS side of the isolation. One configuration serves every verb, so that the tag in the token
-and the variable in the policies cannot disagree. It comes from flags, from the broker's BROKER_* variables, and from a
-file (--config, a JSON object with the members issuer, account, region, role, bucket, prefix, tag_key, audience and
-administrators); a flag goes before a variable, and a variable before the file.`,
+		Long: `Looks after the AWS side of the isolation. One configuration serves every verb, so that the tag in
+the token and the variable in the policies cannot disagree. It comes from flags, from the broker's
+BROKER_* variables, and from a file (--config, a JSON object with the members issuer, account,
+region, role, bucket, prefix, tag_key, audience and administrators); a flag goes before a variable,
+and a variable before the file.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -25,17 +25,19 @@ func (p *program) federationCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Find every way in that the documents in force leave open",
-		Long: `Reads all that can let a request in (provider, roles, users and groups with their policies, the bucket's policy,
-ACL, public access block, ownership and access points) from AWS, or with --from out of files, and searches for requests
-that get through: another tenant's, an untagged session's, another role's, another account's, nobody's. Each way in is
-reported with the request that shows it and the statement that lets it in. Nothing is changed.
+		Long: `Reads all that can let a request in (provider, roles, users and groups with their policies, the
+bucket's policy, ACL, public access block, ownership and access points) from AWS, or with --from out
+of files, and searches for requests that get through: another tenant's, an untagged session's,
+another role's, another account's, nobody's. Each way in is reported with the request that shows it
+and the statement that lets it in. Nothing is changed.
 
-With --from DIR no AWS is asked: the folder holds what the AWS CLI printed, one file per call, and the configuration is
-its federation.json; flags and BROKER_* variables do not count. --save DIR writes such a folder from the account, for
-somebody who checks it elsewhere.
+With --from DIR no AWS is asked: the folder holds what the AWS CLI printed, one file per call, and
+the configuration is its federation.json; flags and BROKER_* variables do not count. --save DIR
+writes such a folder from the account, for somebody who checks it elsewhere.
 
-No policy shows that a token lacks its tags claim. With --token FILE (- for standard input) a tenant's web identity
-token, as "agentkeys mint" gives it, is looked into as well. It is a secret, and nothing prints it.
+No policy shows that a token lacks its tags claim. With --token FILE (- for standard input) a
+tenant's web identity token, as "agentkeys mint" gives it, is looked into as well. It is a secret,
+and nothing prints it.
 
 Statements are counted from 0, as the documents' own arrays are.
 

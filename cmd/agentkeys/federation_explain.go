@@ -32,16 +32,17 @@ func (p *program) explain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain [--token FILE|-] [--from DIR] [--error TEXT|-]",
 		Short: "Say what STS checks of a token, which check fails, and what to change",
-		Long: `Says in the order of STS what AssumeRoleWithWebIdentity checks of a token, which check fails, what the caller is
-told, and what to change. The checks after a failure are made as well, so that a second one does not hide behind it.
+		Long: `Says in the order of STS what AssumeRoleWithWebIdentity checks of a token, which check fails, what
+the caller is told, and what to change. The checks after a failure are made as well, so that a
+second one does not hide behind it.
 
-The token comes from a file or from standard input (--token), never from the command line. The documents in force are
-fetched from AWS, with credentials that may read them, or come from files (--from, a folder in the form of federation
-check --from). The issuer's keys are fetched from the issuer, or come from a file (--jwks); with --offline nothing is
-fetched.
+The token comes from a file or from standard input (--token), never from the command line. The
+documents in force are fetched from AWS, with credentials that may read them, or come from files
+(--from, a folder in the form of federation check --from). The issuer's keys are fetched from the
+issuer, or come from a file (--jwks); with --offline nothing is fetched.
 
-With --error it says what an error means that a client printed, and, together with a token and the documents, which of
-its causes it is. With --action it goes on to what S3 answers to the session.
+With --error it says what an error means that a client printed, and, together with a token and the
+documents, which of its causes it is. With --action it goes on to what S3 answers to the session.
 
 Exit status: 0 all checks pass, 1 something fails, 2 wrong use, 3 it could not be told.`,
 		Args: usageArgs(cobra.NoArgs),

@@ -45,27 +45,33 @@ func (p *program) federationProve() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prove",
 		Short: "Prove the isolation with real requests, once or again and again",
-		Long: `Exchanges the tokens of two tenants at STS and tries, in both directions, what must be allowed and what must be
-refused. What it writes lies under names of its own and is deleted again; nothing else is changed.
+		Long: `Exchanges the tokens of two tenants at STS and tries, in both directions, what must be allowed and
+what must be refused. What it writes lies under names of its own and is deleted again; nothing else
+is changed.
 
-The tenants come in one of two ways. With two --wallet files, on a machine that reaches both the broker and AWS, each run
-signs them in and mints fresh tokens. With two --token files, minted elsewhere by "agentkeys mint --out", the machine that
-makes the proof needs neither the broker nor a wallet; who each token is for stands in it. Files are read again for each run.
+The tenants come in one of two ways. With two --wallet files, on a machine that reaches both the
+broker and AWS, each run signs them in and mints fresh tokens. With two --token files, minted
+elsewhere by "agentkeys mint --out", the machine that makes the proof needs neither the broker nor a
+wallet; who each token is for stands in it. Files are read again for each run.
 
-Without the issuer's key (--oidc-key) or a token that it signed without the tag (--control-token) nobody knows whether the
-role would take a token without the tag: the report says that this control was not taken, and the verdict is INCONCLUSIVE
-at best. With --seed the AWS credentials of the environment, an administrator's, lay objects under the tenants' prefixes
-and beside them; without it the tenants lay their own, and what is beside them stays untried.
+Without the issuer's key (--oidc-key) or a token that it signed without the tag (--control-token)
+nobody knows whether the role would take a token without the tag: the report says that this control
+was not taken, and the verdict is INCONCLUSIVE at best. With --seed the AWS credentials of the
+environment, an administrator's, lay objects under the tenants' prefixes and beside them; without it
+the tenants lay their own, and what is beside them stays untried.
 
-The report names its target. A loopback endpoint is local, whatever --target-name calls it: only a run against AWS proves AWS.
+The report names its target. A loopback endpoint is local, whatever --target-name calls it: only a
+run against AWS proves AWS.
 
-With --repeat it proves at once and then at every interval, each time with new sessions, until it is told to end. Reports go
-to --out-dir as JSON and HTML, the oldest beyond --keep are deleted, and a line for each run goes to the log on standard
-error. --metrics-bind serves, among others, agentkeys_isolation_last_proven_timestamp_seconds, which only PROVEN moves on.
-A run that fails is INCONCLUSIVE, and the next one is made all the same.
+With --repeat it proves at once and then at every interval, each time with new sessions, until it is
+told to end. Reports go to --out-dir as JSON and HTML, the oldest beyond --keep are deleted, and a
+line for each run goes to the log on standard error. --metrics-bind serves, among others,
+agentkeys_isolation_last_proven_timestamp_seconds, which only PROVEN moves on. A run that fails is
+INCONCLUSIVE, and the next one is made all the same.
 
-Exit status: 0 PROVEN, 1 BROKEN, 3 INCONCLUSIVE or nothing could be observed, 2 wrong use. With --repeat it is that of the
-last run that ended, so a service manager should take 1 and 3 for an orderly end as well.`,
+Exit status: 0 PROVEN, 1 BROKEN, 3 INCONCLUSIVE or nothing could be observed, 2 wrong use. With
+--repeat it is that of the last run that ended, so a service manager should take 1 and 3 for an
+orderly end as well.`,
 		Example: `  agentkeys federation prove --config federation.json --endpoint-url http://127.0.0.1:4566 \
       --wallet alice.key --wallet bob.key --oidc-key oidc.jwk
   agentkeys federation prove --config federation.json --token alice=alice.jwt --token bob=bob.jwt --html proof.html

@@ -28,24 +28,27 @@ type planOptions struct {
 }
 
 // whatPlansDo is the part of the help that plan and apply share.
-const whatPlansDo = `What is compared: the OIDC provider and its client ids, the role with its trust policy, tags, inline and attached
-policies, the bucket with its ownership controls, public access block and policy. The permissions boundary and the
-longest session of the role are left alone.
+const whatPlansDo = `What is compared: the OIDC provider and its client ids, the role with its trust policy, tags, inline
+and attached policies, the bucket with its ownership controls, public access block and policy. The
+permissions boundary and the longest session of the role are left alone.
 
 A statement is ours by its Sid, or by saying what a planned one says. What is not ours:
 
-  bucket policy     stays beside ours and is listed as kept, such as leave for SES to write mail. These stop the plan:
-                    a statement that grants something to the data role, such as an earlier hand's version of ours; one
-                    that has a Sid of ours but is for another role; and, where the policy has to be written, one that
-                    S3 would not take back (for a principal that is gone, or public) or would read otherwise
-  trust policy      a Deny stays, as it can only narrow; an Allow stops the plan, as it lets sessions in that the issuer
-                    does not vouch for
-  inline policies   what allows S3 goes, since the bucket policy alone is to grant it, and the rest stays; a policy of
-                    which nothing stays is deleted. A statement that allows S3 by "*" or NotAction stops the plan
+  bucket policy     stays beside ours and is listed as kept, such as leave for SES to write mail.
+                    These stop the plan: a statement that grants something to the data role, such as
+                    an earlier hand's version of ours; one that has a Sid of ours but is for another
+                    role; and, where the policy has to be written, one that S3 would not take back
+                    (for a principal that is gone, or public) or would read otherwise
+  trust policy      a Deny stays, as it can only narrow; an Allow stops the plan, as it lets
+                    sessions in that the issuer does not vouch for
+  inline policies   what allows S3 goes, since the bucket policy alone is to grant it, and the rest
+                    stays; a policy of which nothing stays is deleted. A statement that allows S3 by
+                    "*" or NotAction stops the plan
   managed policies  one that allows S3 is named in a warning; it is detached with --detach alone
 
-A plan that is stopped names each statement, and --drop-unknown drops just these. --keep-unknown keeps those that grant
-something to the data role by the bucket policy; nothing else that stops a plan can be kept.`
+A plan that is stopped names each statement, and --drop-unknown drops just these. --keep-unknown
+keeps those that grant something to the data role by the bucket policy; nothing else that stops a
+plan can be kept.`
 
 func (o *planOptions) bind(cmd *cobra.Command) {
 	o.federationOptions.bind(cmd)
@@ -64,13 +67,13 @@ func (p *program) federationPlan() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Show what has to change at AWS, with a diff per document, and change nothing",
-		Long: `Compares the documents of the configuration with what is in force and shows what has to change, with a diff for each
-document and the call that would make it. Changes nothing.
+		Long: `Compares the documents of the configuration with what is in force and shows what has to change, with
+a diff for each document and the call that would make it. Changes nothing.
 
 ` + whatPlansDo + `
 
-Exit status: 0 whether or not there is something to change (--format json tells: "steps" is empty or not), 1 where the
-account could not be read or a statement stops the plan, 2 wrong use.`,
+Exit status: 0 whether or not there is something to change (--format json tells: "steps" is empty or
+not), 1 where the account could not be read or a statement stops the plan, 2 wrong use.`,
 		Example: `  agentkeys federation plan --config federation.json
   agentkeys federation plan --config federation.json --format json | jq -e '.steps == []'`,
 		Args: usageArgs(cobra.NoArgs),
@@ -100,16 +103,18 @@ func (p *program) federationApply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Put the documents in force at AWS, after a yes",
-		Long: `Shows what "agentkeys federation plan" shows, asks, and carries it out. Applying twice changes nothing. Each document is
-read again right before it is written, and one that somebody changed in between stops the run.
+		Long: `Shows what "agentkeys federation plan" shows, asks, and carries it out. Applying twice changes
+nothing. Each document is read again right before it is written, and one that somebody changed in
+between stops the run.
 
 ` + whatPlansDo + `
 
-A run that fails half-way lists what is done and what is not; the same command again goes on from there. Two runs at once
-do no harm.
+A run that fails half-way lists what is done and what is not; the same command again goes on from
+there. Two runs at once do no harm.
 
-Exit status: 0 all is in force, or nothing was to change; 1 it failed, a statement stops the plan, or the answer was no;
-2 wrong use, which includes having nobody to ask: without a terminal --yes is needed.`,
+Exit status: 0 all is in force, or nothing was to change; 1 it failed, a statement stops the plan,
+or the answer was no; 2 wrong use, which includes having nobody to ask: without a terminal --yes is
+needed.`,
 		Example: `  agentkeys federation apply --config federation.json
   agentkeys federation apply --config federation.json --yes`,
 		Args: usageArgs(cobra.NoArgs),

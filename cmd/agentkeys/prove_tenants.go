@@ -80,17 +80,27 @@ func tokenTenants(args []string, c federation.Config) (tenants [2]federation.Ten
 		if !named {
 			return tenants, fmt.Errorf("--token: want NAME=FILE, got %q", arg)
 		}
-		jwt, err := readTokenFile(path)
+		tenant, err := tenantOfFile(path, c)
 		if err != nil {
 			return tenants, err
 		}
-		tag, err := federation.TenantOf(jwt, c)
-		if err != nil {
-			return tenants, fmt.Errorf("%s: %w", path, err)
-		}
-		tenants[i] = federation.Tenant{Name: name, Tag: tag, Token: func(context.Context) (string, error) { return jwt, nil }}
+		tenant.Name = name
+		tenants[i] = tenant
 	}
 	return tenants, nil
+}
+
+// tenantOfFile is the tenant whose token a file holds.
+func tenantOfFile(path string, c federation.Config) (federation.Tenant, error) {
+	jwt, err := readTokenFile(path)
+	if err != nil {
+		return federation.Tenant{}, err
+	}
+	tag, err := federation.TenantOf(jwt, c)
+	if err != nil {
+		return federation.Tenant{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return federation.Tenant{Tag: tag, Token: func(context.Context) (string, error) { return jwt, nil }}, nil
 }
 
 // maxToken is the most that STS takes (AssumeRoleWithWebIdentity,

@@ -25,19 +25,23 @@ func (p *program) federationRender() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render",
 		Short: "Write the documents for AWS, and touch nothing there",
-		Long: `Writes the AWS side of a configuration: the OIDC provider, the role's trust policy, the bucket's policy, its public
-access block and its ownership controls. The role has no identity policy, since the bucket's policy alone grants a tenant's
-objects; --mail-from gives it one that lets tenants send mail. Nothing is asked of AWS.
+		Long: `Writes the AWS side of a configuration: the OIDC provider, the role's trust policy, the bucket's
+policy, its public access block and its ownership controls. The role has no identity policy, since
+the bucket's policy alone grants a tenant's objects; --mail-from gives it one that lets tenants send
+mail. Nothing is asked of AWS.
 
 The formats:
 
-  json            each document as the AWS CLI takes it with file://; without --out, one object with all of them
-  cli             a shell script of AWS CLI commands; it stops rather than replace a statement that is not its own
+  json            each document as the AWS CLI takes it with file://; without --out, one object with
+                  all of them
+  cli             a shell script of AWS CLI commands; it stops rather than replace a statement that
+                  is not its own
   cloudformation  a template in JSON; deploy it with --capabilities CAPABILITY_NAMED_IAM
   terraform       resources for the aws provider, as "terraform fmt" lays them out
 
-With --out the files go into a folder, which is made where it is absent; a file that is there with other content is
-never written over. CLIs from before mid-2024 want a --thumbprint, although IAM itself does not.
+With --out the files go into a folder, which is made where it is absent; a file that is there with
+other content is never written over. CLIs from before mid-2024 want a --thumbprint, although IAM
+itself does not.
 
 Exit status: 0 written, 1 it could not be written, 2 wrong use.`,
 		Example: `  # See the documents.

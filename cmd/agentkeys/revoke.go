@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,12 +15,13 @@ import (
 type revokeOptions struct {
 	federationOptions
 	tenant, since       string
+	block, unblock      bool
 	list, clear, force  bool
 	dryRun, render      bool
 	oidcKey             string
 	wallet, broker      string
 	chainID             int64
-	token               string
+	token, otherToken   string
 	noProof             bool
 	timeout             time.Duration
 	format              string
@@ -34,32 +33,44 @@ func (p *program) revoke() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke --tenant W",
 		Short: "End the live AWS sessions of one tenant, and prove that they are out",
-		Long: `Shuts out every AWS session of one tenant that was issued before a time, the next second unless --since says otherwise.
-Sessions issued later get in, so revoke the grants and sign-ins first: this does not keep anybody from a new session.
+		Long: `Shuts out every AWS session of one tenant that was issued before a time, the next second unless
+--since says otherwise. Sessions issued later get in, so revoke the grants first, or give --block,
+which shuts out new ones too until --unblock. A tenant is named by the tag that its sessions carry:
+the wallet's address in lower case, or the omni account, 64 digits, of who has no wallet. In the
+name of a session, DAEMON@GRANT, the address is the daemon's: the tenant is the grant's owner.
 
-It puts an inline policy of its own on the data role, agentkeys-revoked-W: a Deny of everything for the session tag W and a
-time of issue before T. No other tenant's revocation is touched. Revoking a tenant again moves T on, and never back. AWS
-counts in whole seconds, so a T within a second is moved to its end; "now" is by AWS's clock, not by this machine's.
+It puts an inline policy of its own on the data role, agentkeys-revoked-W: a Deny of everything for
+the session tag W and a time of issue before T; for a block at any time. No other tenant's
+revocation is touched. Revoking a tenant again moves T on, and never back. AWS counts in whole
+seconds, so a T within a second is moved to its end; "now" is by AWS's clock, not by this machine's.
+A revocation over a block is refused. --unblock turns a block into a revocation up to now, in one
+write.
 
-The proof takes a token of W, from the issuer's key (--oidc-key), the tenant's wallet (--wallet) or a file (--token): a
-session made before is asked until it is refused, and a new one until it is allowed. With --oidc-key a made-up tenant's old
-session shows besides that others are spared. What they do is to list the tenant's own prefix. Where the old session cannot
-be had, sessions are revoked all the same, and the verdict is INCONCLUSIVE: not proven. --no-proof asks for no proof.
+The proof takes a token of W, from the issuer's key (--oidc-key), the tenant's wallet (--wallet) or
+a file (--token, which "agentkeys token proof" makes): a session made before is asked until it is
+refused, and a new one until it is allowed, or with --block refused as well. With --oidc-key or
+--other-token a made-up tenant's old session shows besides that others are spared. What they do is
+to list the tenant's own prefix. Where the old session cannot be had, sessions are revoked all the
+same, and the verdict is INCONCLUSIVE: not proven. --no-proof asks for no proof.
 
-A revocation can go when the last session that it shuts out has ended by itself: 12 hours after T, the longest that STS
-gives, whatever the role allows now. --list shows when, and --clear takes those away that are over. Not covered are sessions
-that one of W's made by assuming another role: they run as that role, so end them there.
+A revocation can go when the last session that it shuts out has ended by itself: 12 hours after T,
+the longest that STS gives, whatever the role allows now. --list shows when, and --clear takes those
+away that are over; a block never is. --clear --tenant W --force takes W's away at once: sessions
+from before get in again. Not covered are sessions that one of W's made by assuming another role:
+they run as that role, so end them there.
 
---render needs no access to AWS: it prints the policy and the AWS CLI's command, with this machine's clock unless --since is
-given. --dry-run prints the policy and the difference from what is in force, and changes nothing.
+--render needs no access to AWS: it prints the policy, and on standard error the AWS CLI's command,
+with this machine's clock unless --since is given. --dry-run prints the policy and the difference
+from what is in force, and changes nothing.
 
-Exit status: 0 revoked and proven, or done as asked; 1 BROKEN: the old session still gets in, or a new one or another
-tenant's does not; or it failed; 2 wrong use, such as a --since that is before the one in force; 3 INCONCLUSIVE: revoked, and
-not proven.`,
-		Example: `  agentkeys revoke --config federation.json --tenant 0x52908400098527886e0f7030069857d2e4169ee7 --oidc-key oidc.jwk
+Exit status: 0 revoked and proven, or done as asked; 1 BROKEN: the old session still gets in, or a
+new one or another tenant's does not as it should; or it failed; 2 wrong use, such as a --since that
+is before the one in force; 3 INCONCLUSIVE: revoked, and not proven.`,
+		Example: `  agentkeys revoke --config federation.json --tenant 0x52908400098527886e0f7030069857d2e4169ee7 \
+      --token proof.jwt --other-token other.jwt
   agentkeys revoke --config federation.json --list
   agentkeys revoke --config federation.json --clear`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noRevokeArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.runRevoke(cmd, &o) },
 	}
 	o.bind(cmd)
@@ -67,6 +78,8 @@ not proven.`,
 	flags := cmd.Flags()
 	flags.StringVar(&o.tenant, "tenant", "", "`TAG` of the tenant: 0x and 40 digits, or 64 digits, in lower case")
 	flags.StringVar(&o.since, "since", "", "`TIME` (RFC 3339) up to which sessions are shut out; now unless set")
+	flags.BoolVar(&o.block, "block", false, "shut out new sessions as well, until --unblock")
+	flags.BoolVar(&o.unblock, "unblock", false, "let new sessions of a tenant in that is blocked, and none from before now")
 	flags.BoolVar(&o.list, "list", false, "show which tenants' sessions are revoked, and when each revocation can go")
 	flags.BoolVar(&o.clear, "clear", false, "take revocations away that are over, or that of --tenant")
 	flags.BoolVar(&o.force, "force", false, "with --clear --tenant: although sessions that it shuts out may live")
@@ -77,6 +90,7 @@ not proven.`,
 	flags.StringVar(&o.broker, "broker", "", "`URL` of the broker to sign in at; the issuer unless set")
 	flags.Int64Var(&o.chainID, "chain-id", 1, "EIP-155 chain id to sign in for")
 	flags.StringVar(&o.token, "token", "", "`FILE` with a web identity token of the tenant's, for the proof")
+	flags.StringVar(&o.otherToken, "other-token", "", "`FILE` with one of another tenant's, who must be spared")
 	flags.BoolVar(&o.noProof, "no-proof", false, "do not prove it")
 	flags.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long to wait for the old session to be refused, at most 10m")
 	flags.StringVar(&o.stsEndpoint, "sts-endpoint-url", "", "`URL` of STS, where it is not --endpoint-url's")
@@ -85,58 +99,16 @@ not proven.`,
 	return cmd
 }
 
-// check holds the flags against each other.
-func (o *revokeOptions) check(cmd *cobra.Command) (since time.Time, err error) {
-	modes := o.chosen(cmd, "list", "clear", "render")
-	proofs := o.chosen(cmd, "oidc-key", "wallet", "token", "no-proof")
-	onlyRevoking := o.chosen(cmd, "since", "oidc-key", "wallet", "token", "no-proof", "timeout", "broker", "chain-id")
-	switch {
-	case len(modes) > 1:
-		return since, fmt.Errorf("%s: want one of them", strings.Join(modes, " and "))
-	case len(proofs) > 1:
-		return since, fmt.Errorf("%s: want one of them", strings.Join(proofs, " and "))
-	case (o.list || o.clear) && len(onlyRevoking) > 0:
-		return since, fmt.Errorf("%s does not go with %s", onlyRevoking[0], modes[0])
-	case (o.list || o.render) && o.dryRun:
-		return since, fmt.Errorf("--dry-run does not go with %s, which changes nothing", modes[0])
-	case (o.render || o.dryRun) && len(proofs) > 0:
-		return since, fmt.Errorf("%s is for a revocation that is carried out", proofs[0])
-	case o.list && o.tenant != "":
-		return since, errors.New("--tenant does not go with --list, which shows all")
-	case o.force && (!o.clear || o.tenant == ""):
-		return since, errors.New("--force is for --clear with --tenant")
-	case o.tenant == "" && !o.list && !o.clear:
-		return since, errors.New("--tenant is missing: whose sessions are to end?")
-	case o.wallet == "" && (cmd.Flags().Changed("broker") || cmd.Flags().Changed("chain-id")):
-		return since, errors.New("--broker and --chain-id are for --wallet")
-	}
-	if o.tenant != "" {
-		if err := federation.CheckTenant(o.tenant); err != nil {
-			return since, fmt.Errorf("--tenant: %w", err)
-		}
-	}
-	if cmd.Flags().Changed("since") {
-		if since, err = time.Parse(time.RFC3339, o.since); err != nil || since.IsZero() {
-			return since, fmt.Errorf("--since: want a time such as 2026-05-01T12:00:00Z, got %q", o.since)
-		}
-	}
-	return since, checkFormat(o.format)
-}
-
-// chosen are those of the flags that are set, as a person writes them.
-func (o *revokeOptions) chosen(cmd *cobra.Command, flags ...string) []string {
-	set := slices.DeleteFunc(flags, func(f string) bool { return !cmd.Flags().Changed(f) })
-	for i, f := range set {
-		set[i] = "--" + f
-	}
-	return set
-}
-
 func (p *program) runRevoke(cmd *cobra.Command, o *revokeOptions) error {
 	since, err := o.check(cmd)
 	if err != nil {
+		var known hint
+		if errors.As(err, &known) {
+			return usage(err)
+		}
 		return usage(hint{err, `see "agentkeys revoke --help"`})
 	}
+	p.ignoreProof(cmd, o)
 	c, err := o.load(cmd, p.environ)
 	if err != nil {
 		return err
@@ -163,13 +135,17 @@ func (p *program) runRevoke(cmd *cobra.Command, o *revokeOptions) error {
 		err = p.revokeTenant(cmd.Context(), o, r, proof, since)
 	}
 	var refused *federation.RevocationRefused
-	if errors.As(err, &refused) {
-		return usage(err)
+	switch {
+	case !errors.As(err, &refused):
+		return err
+	case refused.Next != "":
+		return usage(hint{err, refused.Next})
 	}
-	return err
+	return usage(err)
 }
 
-// renderRevocation prints what somebody is to apply by hand.
+// renderRevocation prints what somebody is to apply by hand: the document to where a
+// pipe takes it, and the command beside it.
 func (p *program) renderRevocation(o *revokeOptions, c federation.Config, since time.Time) error {
 	if now := time.Now(); since.IsZero() {
 		since = federation.NextSecond(now)
@@ -177,6 +153,9 @@ func (p *program) renderRevocation(o *revokeOptions, c federation.Config, since 
 		return usage(fmt.Errorf("--since: want a time up to now, %s, got %s, which would shut out new sessions", now.UTC().Format(time.RFC3339), o.since))
 	}
 	r, err := federation.NewRevocation(o.tenant, since)
+	if o.block {
+		r, err = federation.NewBlock(o.tenant)
+	}
 	if err != nil {
 		return usage(err)
 	}
@@ -191,8 +170,11 @@ func (p *program) renderRevocation(o *revokeOptions, c federation.Config, since 
 	if o.format == "json" {
 		return printed("the policy", writeJSON(p.stdout, map[string]string{"policy": r.Policy(), "document": document, "command": command}))
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s\n%s\n", document, command)
-	return printed("the policy", err)
+	if _, err = fmt.Fprintln(p.stdout, document); err != nil {
+		return printed("the policy", err)
+	}
+	_, err = fmt.Fprintln(p.stderr, command)
+	return printed("the command", err)
 }
 
 func (p *program) listRevocations(ctx context.Context, o *revokeOptions, r federation.Revoker) error {
@@ -208,17 +190,17 @@ func (p *program) listRevocations(ctx context.Context, o *revokeOptions, r feder
 
 func (p *program) clearRevocations(ctx context.Context, o *revokeOptions, r federation.Revoker) error {
 	plan, err := r.PlanClear(ctx, o.tenant, o.force)
-	var refused *federation.RevocationRefused
-	if errors.As(err, &refused) {
-		return hint{err, "wait, or give --force to let such sessions in again"}
-	}
 	if err != nil {
 		return err
 	}
 	if err := p.printPlan(o, plan); err != nil || o.dryRun {
 		return err
 	}
-	return p.carryOut(ctx, plan)
+	if err := p.carryOut(ctx, plan); err != nil || !o.force || len(plan.Steps) == 0 {
+		return err
+	}
+	fmt.Fprintf(p.stderr, "agentkeys: note: sessions of %s that were shut out and have not ended get in again\n", o.tenant)
+	return nil
 }
 
 func (p *program) printPlan(o *revokeOptions, plan *federation.Plan) error {
@@ -249,7 +231,7 @@ func (p *program) revokeTenant(ctx context.Context, o *revokeOptions, r federati
 		defer prover.Close()
 		prover.Before(ctx)
 	}
-	plan, revocation, err := r.Plan(ctx, o.tenant, since)
+	plan, revocation, err := o.plan(ctx, r, since)
 	if err != nil {
 		return err
 	}
@@ -264,7 +246,7 @@ func (p *program) revokeTenant(ctx context.Context, o *revokeOptions, r federati
 	case prover != nil:
 		report = prover.After(ctx, revocation)
 	case o.noProof:
-		report = proof.Unproven(revocation, "no proof was asked for")
+		report.Verdict, report.NotProven = federation.NotAsked, []string{"no proof was asked for"}
 	}
 	report.Changed = len(plan.Steps) > 0
 	if o.format == "json" {
@@ -272,10 +254,21 @@ func (p *program) revokeTenant(ctx context.Context, o *revokeOptions, r federati
 	} else {
 		err = report.WriteText(p.stdout, p.colour())
 	}
-	if err != nil || o.noProof {
+	if err != nil {
 		return printed("the report", err)
 	}
 	return status{code: report.Verdict.ExitStatus()}.orNil()
+}
+
+// plan is what the flags ask for.
+func (o *revokeOptions) plan(ctx context.Context, r federation.Revoker, since time.Time) (*federation.Plan, federation.Revocation, error) {
+	switch {
+	case o.block:
+		return r.PlanBlock(ctx, o.tenant)
+	case o.unblock:
+		return r.PlanUnblock(ctx, o.tenant)
+	}
+	return r.Plan(ctx, o.tenant, since)
 }
 
 // showRevocation prints what would be in force, and what would change.

@@ -34,7 +34,7 @@ func (o *revokeOptions) proof(ctx context.Context, c federation.Config) (federat
 	case o.wallet != "":
 		proof.Tenant.Token, err = o.walletToken(c)
 	case o.token != "":
-		proof.Tenant.Token, err = o.fileToken(c)
+		proof.Tenant.Token, proof.Other, err = o.fileTokens(c)
 	}
 	return proof, err
 }
@@ -55,10 +55,15 @@ func signedTenants(keyFile string, c federation.Config, tenant string) (func(con
 			return jwt.Reveal(), nil
 		}
 	}
+	tag := madeUpTenant()
+	return sign(tenant), &federation.Tenant{Tag: tag, Token: sign(tag)}, nil
+}
+
+// madeUpTenant is the tag of a wallet that nobody has.
+func madeUpTenant() string {
 	wallet := make([]byte, 20)
 	rand.Read(wallet) // which never fails
-	tag := "0x" + hex.EncodeToString(wallet)
-	return sign(tenant), &federation.Tenant{Tag: tag, Token: sign(tag)}, nil
+	return "0x" + hex.EncodeToString(wallet)
 }
 
 // walletToken signs the tenant's wallet in at the broker whenever a token is wanted.
@@ -81,19 +86,22 @@ func (o *revokeOptions) walletToken(c federation.Config) (func(context.Context) 
 	return func(ctx context.Context) (string, error) { return freshToken(ctx, broker, w, o.tenant, o.chainID) }, nil
 }
 
-// fileToken takes one token for all sessions: STS takes a token as often as it comes,
-// while it is good.
-func (o *revokeOptions) fileToken(c federation.Config) (func(context.Context) (string, error), error) {
-	jwt, err := readTokenFile(o.token)
+// fileTokens takes one token for all sessions: STS takes a token as often as it comes,
+// while it is good. The other tenant is anybody else.
+func (o *revokeOptions) fileTokens(c federation.Config) (func(context.Context) (string, error), *federation.Tenant, error) {
+	tenant, err := tenantOfFile(o.token, c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	tag, err := federation.TenantOf(jwt, c)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", o.token, err)
+	if tenant.Tag != o.tenant {
+		return nil, nil, fmt.Errorf("--token: want one of tenant %s, got one of %s", o.tenant, tenant.Tag)
 	}
-	if tag != o.tenant {
-		return nil, fmt.Errorf("--token: want one of tenant %s, got one of %s", o.tenant, tag)
+	if o.otherToken == "" {
+		return tenant.Token, nil, nil
 	}
-	return func(context.Context) (string, error) { return jwt, nil }, nil
+	other, err := tenantOfFile(o.otherToken, c)
+	if err == nil && other.Tag == o.tenant {
+		err = fmt.Errorf("--other-token: want one of another tenant, got one of %s", other.Tag)
+	}
+	return tenant.Token, &other, err
 }

@@ -1,8 +1,14 @@
 package main
 
 import (
+	"database/sql"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -38,4 +44,47 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		last = err
 	}
 	ts.Fatalf("%s did not answer 200: %v", args[0], last)
+}
+
+// sqliteShell is as much of the sqlite3 program as the run-book's queries take, for
+// machines that lack it: -readonly FILE SQL, rows on lines, values between bars.
+func sqliteShell() {
+	if err := queryReadOnly(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "sqlite3:", err)
+		os.Exit(1)
+	}
+}
+
+func queryReadOnly(args []string) (err error) {
+	if len(args) != 3 || args[0] != "-readonly" {
+		return fmt.Errorf("want -readonly FILE SQL, got %q", args)
+	}
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: args[1]}).EscapedPath()+"?mode=ro")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	rows, err := db.Query(args[2])
+	if err != nil {
+		return err
+	}
+	columns, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	values, into := make([]sql.NullString, len(columns)), make([]any, len(columns))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		line := make([]string, len(values))
+		for i, v := range values {
+			line[i] = v.String
+		}
+		fmt.Println(strings.Join(line, "|"))
+	}
+	return rows.Err()
 }

@@ -20,11 +20,11 @@ import (
 func (p *program) token() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "Look into a web identity token, or make the control that a proof needs",
+		Short: "Look into a web identity token, or sign one that a proof needs",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.inspectToken(), p.controlToken())
+	cmd.AddCommand(p.inspectToken(), p.controlToken(), p.proofToken())
 	return cmd
 }
 
@@ -33,10 +33,10 @@ func (p *program) inspectToken() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect FILE|-",
 		Short: "Show a token's header, claims, times and session tags",
-		Long: `Shows what is in a web identity token, from a file or from standard input (-): header and claims, the times in
-local time, and the session tags as AWS will read them. White space around the token does not matter, and neither does
-padding; both are told. The signature is never shown. It is verified with --jwks or --issuer alone; without them the
-token may be anybody's writing.
+		Long: `Shows what is in a web identity token, from a file or from standard input (-): header and claims,
+the times in local time, and the session tags as AWS will read them. White space around the token
+does not matter, and neither does padding; both are told. The signature is never shown. It is
+verified with --jwks or --issuer alone; without them the token may be anybody's writing.
 
 Exit status: 0 shown, 1 the signature is not good or the text is no token, 2 wrong use.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
@@ -74,9 +74,10 @@ func (p *program) controlToken() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "control --oidc-key FILE --like FILE --out FILE",
 		Short: "Sign a token that lacks the tag, for the proof to see it refused",
-		Long: `Signs, with the issuer's key, a token that differs from a tenant's in one thing: it has no session tags. No broker
-mints such a token, and AWS must give no session for it; "agentkeys federation prove --control-token" on a machine without
-the issuer's key sees whether that is so. It is good for five minutes, and goes to a file of mode 0600.`,
+		Long: `Signs, with the issuer's key, a token that differs from a tenant's in one thing: it has no session
+tags. No broker mints such a token, and AWS must give no session for it; "agentkeys federation prove
+--control-token" on a machine without the issuer's key sees whether that is so. It is good for five
+minutes, and goes to a file of mode 0600.`,
 		Example: "  agentkeys token control --oidc-key oidc.jwk --like alice.jwt --out control.jwt",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
