@@ -109,9 +109,6 @@ func (b *Broker) credentials(c *call, m *mint) (*api.MintAWSResponse, error) {
 
 // proveCaller verifies the session and names who asks.
 func (b *Broker) proveCaller(c *call, m *mint) error {
-	if b.AWS == nil {
-		return api.Errorf(api.CodeAWSNotConfigured, "the broker has no AWS account to ask")
-	}
 	session, err := b.session(c)
 	if err != nil {
 		return err

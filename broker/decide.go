@@ -79,6 +79,9 @@ func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (r
 	}
 	m.grant, m.until = g, g.ExpiresAt
 	m.intent.Tenant, m.intent.GrantID = g.Tenant, g.ID
+	if b.AWS == nil {
+		return api.Errorf(api.CodeAWSNotConfigured, "the broker has no AWS account to ask"), nil
+	}
 	m.policy, err = grant.SessionPolicy(b.AWS.Target, g.Tenant, m.path, g.Actions, g.ExpiresAt)
 	if err != nil {
 		return api.Errorf(api.CodeBadRequest, "intent.scope_path: %v", err), nil
@@ -92,7 +95,7 @@ func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (r
 func (b *Broker) findGrant(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (grant.Grant, error) {
 	ask := grant.Request{Daemon: m.session.Wallet, Service: m.request.Intent.Service, Path: m.path, GrantID: m.request.Intent.GrantID}
 	g, err := grant.Find(ctx, tx, ask, now)
-	if !b.GrantOptional || ask.GrantID != "" {
+	if !b.GrantOptional || ask.GrantID != "" || b.AWS == nil {
 		return g, err
 	}
 	var none *grant.Error
@@ -160,7 +163,7 @@ func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, 
 	if err := c.append(ctx, tx, record); err != nil {
 		return err
 	}
-	if refusal.Code == api.CodeBudgetSpent {
+	if refusal.Code == api.CodeBudgetSpent || refusal.Code == api.CodeAWSNotConfigured {
 		return forgetRow(ctx, tx, m.row()) // it may be sent again as it is
 	}
 	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, &kept{Code: refusal.Code, Detail: refusal.Detail})

@@ -289,6 +289,9 @@ func TestNoSTSWithoutASessionPolicy(t *testing.T) {
 func TestBrokerWithoutAWS(t *testing.T) {
 	k := agentkeystest.New(t)
 	p := k.Party(t)
+	if _, problem := k.Mint(t, k.NewCall(p, "a").Sign(t)); problem == nil || problem.Code != api.CodeGrantRequired {
+		t.Errorf("without a grant: %+v", problem)
+	}
 	k.Grant(t, p, p, "a")
 	if _, problem := k.Mint(t, k.NewCall(p, "a").Sign(t)); problem == nil || problem.Code != api.CodeAWSNotConfigured || problem.Status != 503 {
 		t.Errorf("mint: %+v", problem)
