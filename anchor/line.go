@@ -31,6 +31,7 @@ type line struct {
 // other, so a member that is added there does not compile until it has a name
 // here; it must be left out when empty, or older files cannot be read any more.
 type members struct {
+	Seq           int64     `json:"-"`
 	ID            string    `json:"-"`
 	Time          time.Time `json:"-"`
 	Action        string    `json:"action,omitempty"`
@@ -52,6 +53,8 @@ type members struct {
 	GrantID      string `json:"grant_id,omitempty"`
 	CredentialID string `json:"credential_id,omitempty"`
 	Settles      string `json:"settles,omitempty"`
+
+	Detail string `json:"detail,omitempty"`
 }
 
 // encode gives the line of a record. It refuses what would not read back as the

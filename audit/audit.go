@@ -30,6 +30,7 @@ import (
 // and RequestID are required. No member may hold a secret: TokenID is a token's
 // jti, never the token.
 type Record struct {
+	Seq           int64     // its place in the log, from 1; set by Append
 	ID            string    // ULID
 	Time          time.Time // kept to the millisecond, in UTC
 	Action        string    // what was asked, like "mint.oidc_jwt"
@@ -53,12 +54,14 @@ type Record struct {
 	GrantID      string
 	CredentialID string // the access key id, which is no secret
 	Settles      string // the ID of the record of intent
+
+	Detail string // of events of the broker itself: which key, which configuration
 }
 
 // columns lists the members of a Record in the order of scan and values.
 const columns = `id, time, action, outcome, reason, identity_type, identity_value,
 	omni_account, wallet, key_id, token_id, source, request_id,
-	tenant, agent, service, scope_path, grant_id, credential_id, settles`
+	tenant, agent, service, scope_path, grant_id, credential_id, settles, detail`
 
 // Append validates the record, gives it an ID if it has none, and adds it to
 // the log. The record is durable once tx is. The ID sorts after those that
@@ -71,11 +74,15 @@ func Append(ctx context.Context, tx *sql.Tx, r *Record) error {
 	if err := r.Name(); err != nil {
 		return fmt.Errorf("appending audit record: %w", err)
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO audit_records (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+	salt, hash := r.seal()
+	result, err := tx.ExecContext(ctx, `INSERT INTO audit_records (`+columns+`, salt, hash)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)`,
 		r.ID, r.Time.UnixMilli(), r.Action, r.Outcome, r.Reason, r.IdentityType, r.IdentityValue,
 		r.OmniAccount, r.Wallet, r.KeyID, r.TokenID, r.Source, r.RequestID,
-		r.Tenant, r.Agent, r.Service, r.ScopePath, r.GrantID, r.CredentialID, r.Settles)
+		r.Tenant, r.Agent, r.Service, r.ScopePath, r.GrantID, r.CredentialID, r.Settles, r.Detail, salt, hash[:])
+	if err == nil {
+		r.Seq, err = result.LastInsertId()
+	}
 	if err != nil {
 		return fmt.Errorf("appending audit record: %w", err)
 	}
@@ -148,7 +155,7 @@ func list(ctx context.Context, tx *sql.Tx, q Query) ([]Record, error) {
 
 // ByID returns one record.
 func ByID(ctx context.Context, tx *sql.Tx, id string) (Record, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT "+columns+" FROM audit_records WHERE id = $1", id)
+	rows, err := tx.QueryContext(ctx, "SELECT seq, "+columns+" FROM audit_records WHERE id = $1", id)
 	if err != nil {
 		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, err)
 	}
@@ -166,11 +173,16 @@ func ByID(ctx context.Context, tx *sql.Tx, id string) (Record, error) {
 func scan(rows *sql.Rows) (Record, error) {
 	var r Record
 	var millis int64
-	err := rows.Scan(&r.ID, &millis, &r.Action, &r.Outcome, &r.Reason, &r.IdentityType, &r.IdentityValue,
-		&r.OmniAccount, &r.Wallet, &r.KeyID, &r.TokenID, &r.Source, &r.RequestID,
-		&r.Tenant, &r.Agent, &r.Service, &r.ScopePath, &r.GrantID, &r.CredentialID, &r.Settles)
+	err := rows.Scan(append([]any{&r.Seq}, r.fields(&millis)...)...)
 	r.Time = time.UnixMilli(millis).UTC()
 	return r, err
+}
+
+// fields are where the columns are scanned to.
+func (r *Record) fields(millis *int64) []any {
+	return []any{&r.ID, millis, &r.Action, &r.Outcome, &r.Reason, &r.IdentityType, &r.IdentityValue,
+		&r.OmniAccount, &r.Wallet, &r.KeyID, &r.TokenID, &r.Source, &r.RequestID,
+		&r.Tenant, &r.Agent, &r.Service, &r.ScopePath, &r.GrantID, &r.CredentialID, &r.Settles, &r.Detail}
 }
 
 // build gives the SQL for the query. Values are always arguments.
@@ -209,7 +221,7 @@ func (q Query) build(ctx context.Context, tx *sql.Tx) (string, []any, error) {
 	if !q.Until.IsZero() {
 		where("time <", ceilMilli(q.Until))
 	}
-	query := "SELECT " + columns + " FROM audit_records"
+	query := "SELECT seq, " + columns + " FROM audit_records"
 	if len(terms) > 0 {
 		query += " WHERE " + strings.Join(terms, " AND ")
 	}

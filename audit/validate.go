@@ -47,6 +47,7 @@ func (r *Record) validate() error {
 		{"scope_path", r.ScopePath, 256},
 		{"grant_id", r.GrantID, 64},
 		{"credential_id", r.CredentialID, 128},
+		{"detail", r.Detail, 512},
 	} {
 		if err := validText(m.value, m.max); err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)

@@ -1,0 +1,226 @@
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// A Log gives records their place in the Merkle tree, in the order in which they
+// were committed, and signs its heads. It holds nothing but keys: the tree is in the
+// database, and each call works in the transaction that it is handed. It is safe for
+// concurrent use.
+type Log struct {
+	origin    string
+	signer    note.Signer
+	verifiers []note.Verifier
+}
+
+// NewLog makes the log of that origin, whose heads the signer signs. The verifiers
+// are those of the signer and of keys that signed earlier heads.
+func NewLog(origin string, signer note.Signer, verifiers ...note.Verifier) (*Log, error) {
+	if origin == "" || signer.Name() != origin {
+		return nil, fmt.Errorf("making the audit log: want a key named as its origin %q, got %q", origin, signer.Name())
+	}
+	for _, v := range verifiers {
+		if v.Name() != origin {
+			return nil, fmt.Errorf("making the audit log: want keys named as its origin %q, got %q", origin, v.Name())
+		}
+	}
+	own := func(v note.Verifier) bool { return v.KeyHash() == signer.KeyHash() }
+	for _, v := range verifiers {
+		if own(v) {
+			return &Log{origin: origin, signer: signer, verifiers: verifiers}, nil
+		}
+	}
+	return nil, fmt.Errorf("making the audit log: want the verifier of its own key %08x among the verifiers, got none", signer.KeyHash())
+}
+
+// Origin names the log.
+func (l *Log) Origin() string { return l.origin }
+
+// Open reads a checkpoint of this log, by whichever of its keys.
+func (l *Log) Open(text string) (Checkpoint, error) {
+	return OpenCheckpoint(text, l.origin, l.verifiers...)
+}
+
+var (
+	// ErrHeadMoved is returned by Extend when the head was changed under it.
+	ErrHeadMoved = errors.New("the head of the audit log was moved by somebody else")
+	// ErrNotInTree is returned for a record that has no place in the tree yet.
+	ErrNotInTree = errors.New("the record has no place in the tree yet")
+	// ErrEmpty is returned while no head was signed.
+	ErrEmpty = errors.New("the audit log has no head yet")
+)
+
+// Head reads the signed head, ErrEmpty where there is none.
+func (l *Log) Head(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
+	size, text, err := readHead(ctx, tx)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	if text == "" && size == 0 {
+		return Checkpoint{Origin: l.origin}, ErrEmpty
+	}
+	c, err := l.Open(text)
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("reading the head of the audit log: %w", err)
+	}
+	if c.Size != size {
+		return Checkpoint{}, fmt.Errorf("reading the head of the audit log: the signed one is of %d records, the database says %d", c.Size, size)
+	}
+	return c, nil
+}
+
+func readHead(ctx context.Context, tx *sql.Tx) (size int64, text string, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT size, note FROM audit_head WHERE id = 1").Scan(&size, &text)
+	if err != nil {
+		return 0, "", fmt.Errorf("reading the head of the audit log: %w", err)
+	}
+	return size, text, nil
+}
+
+// Extend gives at most limit records that have none yet their place in the tree, and
+// signs the new head. It returns the head, and whether records are left. The head
+// must not leave before the transaction is durable.
+func (l *Log) Extend(ctx context.Context, tx *sql.Tx, limit int) (head Checkpoint, more bool, err error) {
+	old, err := l.Head(ctx, tx)
+	if err != nil && !errors.Is(err, ErrEmpty) {
+		return head, false, err
+	}
+	e, err := loadEdge(ctx, tx, old.Size)
+	if err != nil {
+		return head, false, fmt.Errorf("extending the audit log: %w", err)
+	}
+	if got := e.root(); old.Size > 0 && got != old.Root {
+		return head, false, fmt.Errorf("extending the audit log: want the root %s of its head, got %s from its tiles", old.Root, got)
+	}
+	leaves, err := leavesAfter(ctx, tx, old.Size, limit)
+	if err != nil {
+		return head, false, fmt.Errorf("extending the audit log: %w", err)
+	}
+	if len(leaves) == 0 {
+		return old, false, nil
+	}
+	keep := saveTile(ctx, tx)
+	for _, leaf := range leaves {
+		if err := e.add(tlog.Hash(leaf), keep); err != nil {
+			return head, false, fmt.Errorf("extending the audit log: %w", err)
+		}
+	}
+	if err := e.flush(keep); err != nil {
+		return head, false, fmt.Errorf("extending the audit log: %w", err)
+	}
+	head = Checkpoint{Origin: l.origin, Size: e.size, Root: e.root()}
+	if err := head.sign(l.signer); err != nil {
+		return head, false, err
+	}
+	return head, len(leaves) == limit, swapHead(ctx, tx, old, head)
+}
+
+// swapHead replaces the head, if it still is the one that was extended.
+func swapHead(ctx context.Context, tx *sql.Tx, old, head Checkpoint) error {
+	result, err := tx.ExecContext(ctx, "UPDATE audit_head SET size = $1, note = $2 WHERE id = 1 AND size = $3 AND note = $4", head.Size, head.Note, old.Size, old.Note)
+	if err != nil {
+		return fmt.Errorf("moving the head of the audit log: %w", err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n != 1 {
+		return fmt.Errorf("moving the head of the audit log from %d to %d records: %w", old.Size, head.Size, errors.Join(ErrHeadMoved, err))
+	}
+	return nil
+}
+
+// leavesAfter reads the hashes of the leaves behind the first size records. The place
+// of a record is its seq, which the database counts without gaps.
+func leavesAfter(ctx context.Context, tx *sql.Tx, size int64, limit int) ([]Digest, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT seq, hash FROM audit_records WHERE seq > $1 ORDER BY seq LIMIT $2", size, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading leaves: %w", err)
+	}
+	defer rows.Close()
+	var leaves []Digest
+	for rows.Next() {
+		var seq int64
+		var hash sql.RawBytes
+		if err := rows.Scan(&seq, &hash); err != nil {
+			return nil, fmt.Errorf("reading leaves: %w", err)
+		}
+		if want := size + int64(len(leaves)) + 1; seq != want {
+			return nil, fmt.Errorf("want the record at place %d, got the one at %d: records are missing", want, seq)
+		}
+		leaf, err := leafOf(ctx, tx, seq, hash)
+		if err != nil {
+			return nil, err
+		}
+		leaves = append(leaves, leaf)
+	}
+	return leaves, rows.Err()
+}
+
+// leafOf is the hash that is kept with a record, or for one from before there was a
+// tree what it would be.
+func leafOf(ctx context.Context, tx *sql.Tx, seq int64, hash []byte) (Digest, error) {
+	if len(hash) == len(Digest{}) {
+		return Digest(hash), nil
+	}
+	var unhashed int64
+	if err := tx.QueryRowContext(ctx, "SELECT unhashed FROM audit_head WHERE id = 1").Scan(&unhashed); err != nil {
+		return Digest{}, fmt.Errorf("reading the head of the audit log: %w", err)
+	}
+	if len(hash) != 0 || seq > unhashed {
+		return Digest{}, fmt.Errorf("the record at place %d: want a hash of %d bytes, got %d", seq, len(Digest{}), len(hash))
+	}
+	e, err := entryAt(ctx, tx, seq)
+	if err != nil {
+		return Digest{}, err
+	}
+	return e.LeafHash(e.PersonDigest(e.Salt)), nil
+}
+
+// Check holds the log against itself, at the cost of a few rows however long it is:
+// the head is signed, its tiles have its root, and the records that it counts are
+// there up to the last one. It returns the head, ErrEmpty where there is none.
+func (l *Log) Check(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
+	head, err := l.Head(ctx, tx)
+	if err != nil {
+		return head, err
+	}
+	e, err := loadEdge(ctx, tx, head.Size)
+	if err != nil {
+		return head, fmt.Errorf("checking the audit log: %w", err)
+	}
+	if got := e.root(); got != head.Root {
+		return head, fmt.Errorf("checking the audit log: want the root %s of its head, got %s from its tiles", head.Root, got)
+	}
+	var last int64
+	if err := tx.QueryRowContext(ctx, "SELECT max(seq, pruned) FROM (SELECT coalesce(max(seq), 0) AS seq FROM audit_records), audit_head").Scan(&last); err != nil {
+		return head, fmt.Errorf("checking the audit log: %w", err)
+	}
+	if last < head.Size {
+		return head, fmt.Errorf("checking the audit log: its head counts %d records, and the database ends with the one at place %d", head.Size, last)
+	}
+	return head, nil
+}
+
+// Extends holds the head against a checkpoint that was seen before, elsewhere: the
+// log must have at least as many records, and the same ones up to there.
+func (l *Log) Extends(ctx context.Context, tx *sql.Tx, head, seen Checkpoint) error {
+	if head.Size < seen.Size {
+		return fmt.Errorf("the log was seen with %d records, and has %d: it was cut or put back to an earlier copy", seen.Size, head.Size)
+	}
+	if seen.Size == 0 {
+		return nil
+	}
+	root, err := tlog.TreeHash(seen.Size, hashes(ctx, tx, head))
+	if err != nil {
+		return fmt.Errorf("reading the tree of %d records: %w", seen.Size, err)
+	}
+	if Digest(root) != seen.Root {
+		return fmt.Errorf("the log was seen with the root %s at %d records, and has %s there: it was forked", seen.Root, seen.Size, Digest(root))
+	}
+	return nil
+}
