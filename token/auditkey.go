@@ -34,8 +34,12 @@ const pseudonymScheme = "hmac-sha256:"
 type AuditKey struct {
 	thumbprint string // RFC 7638, SHA-256, base64url
 	public     ed25519.PublicKey
-	secret     *auditSecret // behind a pointer, where no fmt verb follows
+	secret     auditSecretFunc
 }
+
+// auditSecretFunc gives what must not print. fmt prints a function as its address; a
+// pointer it follows under a verb that does not fit, such as %s.
+type auditSecretFunc func() auditSecret
 
 type auditSecret struct {
 	private   ed25519.PrivateKey
@@ -64,7 +68,7 @@ func newAuditKey(private ed25519.PrivateKey) (*AuditKey, error) {
 	return &AuditKey{
 		thumbprint: base64.RawURLEncoding.EncodeToString(print),
 		public:     public,
-		secret:     &auditSecret{private, pseudonym},
+		secret:     func() auditSecret { return auditSecret{private, pseudonym} },
 	}, nil
 }
 
@@ -107,7 +111,7 @@ func (k AuditKey) Signer(name string) (note.Signer, error) {
 // before. The HMAC's key is derived from the private part (HKDF-SHA-256, RFC 5869);
 // another audit key gives other pseudonyms.
 func (k AuditKey) Pseudonym(text string) string {
-	mac := hmac.New(sha256.New, k.secret.pseudonym)
+	mac := hmac.New(sha256.New, k.secret().pseudonym)
 	mac.Write([]byte(text))
 	return pseudonymScheme + hex.EncodeToString(mac.Sum(nil))
 }
@@ -130,12 +134,14 @@ func (k AuditKey) LogValue() slog.Value { return slog.StringValue(k.ID()) }
 type noteSigner struct {
 	name   string
 	hash   uint32
-	secret *auditSecret
+	secret auditSecretFunc
 }
 
-func (s noteSigner) Name() string                    { return s.name }
-func (s noteSigner) KeyHash() uint32                 { return s.hash }
-func (s noteSigner) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.secret.private, msg), nil }
+func (s noteSigner) Name() string    { return s.name }
+func (s noteSigner) KeyHash() uint32 { return s.hash }
+func (s noteSigner) Sign(msg []byte) ([]byte, error) {
+	return ed25519.Sign(s.secret().private, msg), nil
+}
 
 // String is the beginning of the verifier's text.
 func (s noteSigner) String() string               { return fmt.Sprintf("%s+%08x", s.name, s.hash) }

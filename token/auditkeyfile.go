@@ -49,7 +49,7 @@ func encodeAuditKey(k *AuditKey) ([]byte, error) {
 	data, err := json.MarshalIndent(auditKeyFile{
 		Purpose: PurposeAudit, Type: "OKP", Curve: "Ed25519", Algorithm: auditAlgorithm, Use: "sig", KeyID: k.ID(),
 		X: strict.EncodeToString(k.public),
-		D: strict.EncodeToString(k.secret.private.Seed()),
+		D: strict.EncodeToString(k.secret().private.Seed()),
 	}, "", "  ")
 	return append(data, '\n'), err
 }
