@@ -1,8 +1,6 @@
 package trail
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,8 +20,6 @@ type Event struct {
 	Data             bool   // a data event
 	Caller           Caller
 	Assumed          *Assumption // of a call of STS that assumes a role
-
-	digest [sha256.Size]byte // of the record as it stands
 }
 
 // A Caller is who made a call.
@@ -116,11 +112,6 @@ func parseEvent(data []byte) (Event, error) {
 			return Event{}, fmt.Errorf("%s: %w", e.Name, err)
 		}
 	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, data); err != nil {
-		return Event{}, err
-	}
-	e.digest = sha256.Sum256(compact.Bytes())
 	return e, nil
 }
 

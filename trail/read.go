@@ -3,7 +3,6 @@ package trail
 import (
 	"bufio"
 	"compress/gzip"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -27,12 +27,12 @@ type Trail struct {
 	Data    int // of these, data events
 	Kept    []Event
 	Again   int     // events to be kept that came again, alike
-	Altered []Event // events whose ID came before with other contents
+	Altered []Event // events whose ID came before, of which something else is told
 
 	First, Last time.Time // of all events
 	Delivered   time.Time // the latest delivery that a file's name tells; zero without
 
-	seen map[string][sha256.Size]byte // digests of the kept events, by ID
+	seen map[string]int // where in Kept an ID is
 }
 
 // logName is the name of a log file, with the time of its delivery.
@@ -51,7 +51,7 @@ var otherName = regexp.MustCompile(`^[0-9]{12}_CloudTrail-(?:Digest|Insight)_[a-
 // passed over. keep says which events are kept, each once however often it comes:
 // two trails, or a file and its copy, have the same event.
 func Read(keep func(*Event) bool, paths ...string) (*Trail, error) {
-	t := &Trail{seen: map[string][sha256.Size]byte{}}
+	t := &Trail{seen: map[string]int{}}
 	for _, path := range paths {
 		if err := t.walk(path, keep); err != nil {
 			return nil, fmt.Errorf("reading CloudTrail's files: %w", err)
@@ -113,16 +113,22 @@ func (t *Trail) add(e Event, keep func(*Event) bool) {
 	if e.Time.After(t.Last) {
 		t.Last = e.Time
 	}
-	before, came := t.seen[e.ID]
+	at, came := t.seen[e.ID]
 	switch {
-	case came && before == e.digest:
+	case came && t.Kept[at].same(e):
 		t.Again++
 	case came:
 		t.Altered = append(t.Altered, e)
 	case keep(&e):
-		t.seen[e.ID] = e.digest
+		t.seen[e.ID] = len(t.Kept)
 		t.Kept = append(t.Kept, e)
 	}
+}
+
+// same says whether two events tell the same, wherever they were read.
+func (e Event) same(other Event) bool {
+	e.File, other.File = "", ""
+	return reflect.DeepEqual(e, other)
 }
 
 // readFile hands on the events of one file, none of them all in memory.
