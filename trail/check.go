@@ -171,6 +171,3 @@ func (m *match) checkAltered() {
 		m.find(Duplicate, e, nil, Finding{Expected: "one event with this ID", Found: "another event with the ID of one that came before"})
 	}
 }
-
-// RecordsFrom is from when on Reconcile needs records.
-func (w Window) RecordsFrom() time.Time { return w.From.Add(-MaxSession - near) }

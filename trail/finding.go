@@ -44,6 +44,9 @@ const (
 var severities = map[Code]Severity{UnreleasedUsed: Critical, ForeignUse: Critical, Unrecorded: High, Outside: High, Duplicate: High,
 	Mismatch: High, Missing: High, RefusedAtSTS: High, Attempt: Medium}
 
+// Severity says how much findings of a code tell.
+func (c Code) Severity() Severity { return severities[c] }
+
 // Codes lists all codes, the worst first.
 func Codes() []Code {
 	return []Code{UnreleasedUsed, ForeignUse, Unrecorded, Outside, Duplicate, Mismatch, Missing, RefusedAtSTS, Attempt}

@@ -80,10 +80,16 @@ func (s Scope) Window(t *Trail) Window {
 	return w
 }
 
+// RecordsFrom is from when on Reconcile needs records: those of sessions that could
+// still be used in the window.
+func (s Scope) RecordsFrom(t *Trail) time.Time {
+	return s.Window(t).From.Add(-MaxSession - s.TokenLife - leeway)
+}
+
 func (w Window) has(t time.Time) bool { return !t.Before(w.From) && t.Before(w.To) }
 
 // Reconcile compares a trail, read with s.Keep, with the records of both actions
-// from MaxSession before the window on. Records of other actions are left alone.
+// from s.RecordsFrom on. Records of other actions are left alone.
 func Reconcile(s Scope, t *Trail, records []audit.Record) *Report {
 	m := newMatch(s, t, records)
 	switch {
@@ -291,7 +297,7 @@ func (m *match) find(code Code, e *Event, i *issue, f Finding) {
 	if i != nil {
 		f.Record = i.record.ID
 	}
-	f.Code, f.Severity = code, severities[code]
+	f.Code, f.Severity = code, code.Severity()
 	m.report.Findings = append(m.report.Findings, f)
 }
 

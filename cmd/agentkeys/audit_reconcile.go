@@ -89,7 +89,7 @@ func (p *program) runReconcile(ctx context.Context, o *reconcileOptions) error {
 	if err != nil { // what could not be read could have shown anything
 		return status{exitInconclusive, err}
 	}
-	records, err := readMints(ctx, filepath.Join(dir, databaseFile), scope.Window(t).RecordsFrom())
+	records, err := readMints(ctx, filepath.Join(dir, databaseFile), scope.RecordsFrom(t))
 	if err != nil {
 		return databaseHint(err)
 	}
