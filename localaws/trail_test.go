@@ -191,6 +191,12 @@ func TestTrailOfRefusals(t *testing.T) {
 	if _, err := wrong.ListRoles(t.Context(), nil); err == nil {
 		t.Fatal("want an unknown key refused")
 	}
+	for _, sdk := range []aws.Config{a.sdk("AKIAAAAAAAAAAAAAAAAA", "wrong", ""), {Region: testRegion, BaseEndpoint: &a.url, Credentials: aws.AnonymousCredentials{}}} {
+		client := awss3.NewFromConfig(sdk, func(o *awss3.Options) { o.UsePathStyle = true })
+		if _, err := client.GetObject(t.Context(), &awss3.GetObjectInput{Bucket: aws.String("some-bucket"), Key: aws.String("a")}); err == nil {
+			t.Fatal("want no object")
+		}
+	}
 	_, err := a.iam().CreateUser(t.Context(), &iam.CreateUserInput{UserName: aws.String("u"), Tags: []iamtypes.Tag{{Key: aws.String("a"), Value: aws.String("1")}, {Key: aws.String("b"), Value: aws.String("2")}}})
 	if err != nil {
 		t.Fatal(err)
@@ -203,6 +209,8 @@ func TestTrailOfRefusals(t *testing.T) {
 		t.Errorf("want role and session name alone, got %v", refused["requestParameters"])
 	}
 	named(t, records, "ListRoles", 0)
+	wantMembers(t, named(t, records, "GetObject", 1)[0], map[string]any{"userIdentity.type": "AWSAccount", "userIdentity.accountId": "ANONYMOUS_PRINCIPAL",
+		"userIdentity.accessKeyId": nil, "additionalEventData.AuthenticationMethod": nil})
 	created := named(t, records, "CreateUser", 1)[0]
 	wantMembers(t, created, map[string]any{"eventSource": "iam.amazonaws.com", "readOnly": false, "userIdentity.type": "IAMUser",
 		"userIdentity.userName": "admin", "requestParameters.userName": "u"})

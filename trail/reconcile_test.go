@@ -91,6 +91,22 @@ func TestTokenThatHasEnded(t *testing.T) {
 	x.wantFindings(x.reconcile(func(s *trail.Scope) { s.TokenLife += time.Minute }))
 }
 
+// A record that a token was refused accounts for no session.
+func TestTokenThatWasNotGiven(t *testing.T) {
+	x := newKit(t)
+	x.exchanged(x.ownToken(x.owner), "mine")
+	x.wantFindings(x.reconcile())
+	x.tamper = func(all []audit.Record) []audit.Record {
+		for i := range all {
+			if all[i].Action == trail.ActionToken {
+				all[i].Outcome = audit.Refused
+			}
+		}
+		return all
+	}
+	x.wantFindings(x.reconcile(), trail.Unrecorded)
+}
+
 // The token of a mint that got out makes a second session, under the same name.
 func TestTokenOfAMintExchangedTwice(t *testing.T) {
 	x := newKit(t)
@@ -143,7 +159,24 @@ func TestUseOfCredentialsWhoseAnswerWasLost(t *testing.T) {
 	if f := r.Findings[0]; f.AccessKeyID != given.AccessKeyID || !strings.Contains(f.Expected, audit.Quarantined) {
 		t.Errorf("got %+v", f)
 	}
-	// A record that says nothing happened is contradicted by the session itself.
+	// It accounts for no session of that name that is made later.
+	x.Clock.Move(3 * time.Minute)
+	x.aws.Intercept(nil)
+	x.drop("AssumeRoleWithWebIdentity")
+	x.exchanged(x.behind(x.daemon, x.owner), x.aws.Asked()[0].Get("RoleSessionName"))
+	x.wantFindings(x.reconcile(), trail.UnreleasedUsed, trail.Unrecorded)
+}
+
+// A record that says nothing happened is contradicted by the session itself.
+func TestSessionOfAFailedMint(t *testing.T) {
+	x := newKit(t)
+	x.aws.Intercept(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(httptest.NewRecorder(), r)
+		w.WriteHeader(http.StatusOK)
+	})
+	x.refusedMint()
+	given := x.aws.Issued()[0]
+	x.use(given.AccessKeyID, given.SecretAccessKey, given.SessionToken)
 	x.tamper = func(all []audit.Record) []audit.Record {
 		for i := range all {
 			if all[i].Outcome == audit.Quarantined {
@@ -312,6 +345,24 @@ func TestAttemptWithoutARecord(t *testing.T) {
 	if r.Findings[0].Severity != trail.Medium {
 		t.Errorf("got %+v", r.Findings[0])
 	}
+}
+
+// A call that is refused beside one of that name which succeeds is the same call,
+// repeated: the broker asks STS again where that is of use.
+func TestRefusedBesideASuccess(t *testing.T) {
+	x := newKit(t)
+	x.minted()
+	x.trust(`"sts:AssumeRoleWithWebIdentity"`)
+	name := x.aws.Asked()[0].Get("RoleSessionName")
+	if _, err := x.exchange(x.behind(x.daemon, x.owner), name); err == nil {
+		t.Fatal("want STS to refuse")
+	}
+	x.wantFindings(x.reconcile())
+	x.Clock.Move(3 * time.Minute)
+	if _, err := x.exchange(x.behind(x.daemon, x.owner), name); err == nil {
+		t.Fatal("want STS to refuse")
+	}
+	x.wantFindings(x.reconcile(), trail.Attempt)
 }
 
 // Records that claim credentials for what STS refused.
