@@ -3,6 +3,7 @@ package localaws
 import (
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"maps"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
 )
 
 // trailed opens the account anew with a trail.
@@ -191,10 +193,13 @@ func TestTrailOfRefusals(t *testing.T) {
 	if _, err := wrong.ListRoles(t.Context(), nil); err == nil {
 		t.Fatal("want an unknown key refused")
 	}
-	for _, sdk := range []aws.Config{a.sdk("AKIAAAAAAAAAAAAAAAAA", "wrong", ""), {Region: testRegion, BaseEndpoint: &a.url, Credentials: aws.AnonymousCredentials{}}} {
+	for want, sdk := range map[string]aws.Config{"InvalidAccessKeyId": a.sdk("AKIAAAAAAAAAAAAAAAAA", "wrong", ""),
+		"NoSuchBucket": {Region: testRegion, BaseEndpoint: &a.url, Credentials: aws.AnonymousCredentials{}}} {
 		client := awss3.NewFromConfig(sdk, func(o *awss3.Options) { o.UsePathStyle = true })
-		if _, err := client.GetObject(t.Context(), &awss3.GetObjectInput{Bucket: aws.String("some-bucket"), Key: aws.String("a")}); err == nil {
-			t.Fatal("want no object")
+		_, err := client.GetObject(t.Context(), &awss3.GetObjectInput{Bucket: aws.String("some-bucket"), Key: aws.String("a")})
+		var refused smithy.APIError
+		if !errors.As(err, &refused) || refused.ErrorCode() != want {
+			t.Fatalf("want %s, got %v", want, err)
 		}
 	}
 	_, err := a.iam().CreateUser(t.Context(), &iam.CreateUserInput{UserName: aws.String("u"), Tags: []iamtypes.Tag{{Key: aws.String("a"), Value: aws.String("1")}, {Key: aws.String("b"), Value: aws.String("2")}}})

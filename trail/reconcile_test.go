@@ -159,12 +159,13 @@ func TestUseOfCredentialsWhoseAnswerWasLost(t *testing.T) {
 	if f := r.Findings[0]; f.AccessKeyID != given.AccessKeyID || !strings.Contains(f.Expected, audit.Quarantined) {
 		t.Errorf("got %+v", f)
 	}
-	// It accounts for no session of that name that is made later.
+	// It accounts for no session of that name that is made later, nor without the event
+	// for the use of credentials that anybody may have made.
 	x.Clock.Move(3 * time.Minute)
 	x.aws.Intercept(nil)
 	x.drop("AssumeRoleWithWebIdentity")
 	x.exchanged(x.behind(x.daemon, x.owner), x.aws.Asked()[0].Get("RoleSessionName"))
-	x.wantFindings(x.reconcile(), trail.UnreleasedUsed, trail.Unrecorded)
+	x.wantFindings(x.reconcile(), trail.ForeignUse, trail.Unrecorded)
 }
 
 // A record that says nothing happened is contradicted by the session itself.
