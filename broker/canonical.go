@@ -239,11 +239,7 @@ func (c *canonical) compare(m, n span) int {
 
 // name is the name of a member in out, without quotes and escapes.
 func (c *canonical) name(m span) []byte {
-	quoted := c.out[m.start:m.nameEnd]
-	if bytes.IndexByte(quoted, '\\') < 0 {
-		return quoted[1 : len(quoted)-1]
-	}
-	return []byte(unquote(quoted))
+	return unquote(c.out[m.start:m.nameEnd])
 }
 
 // compareUTF16 orders two texts of UTF-8 by their UTF-16 code units. That is the
