@@ -170,8 +170,8 @@ func (b *Broker) concludeRow(ctx context.Context, tx *sql.Tx, row *mintRow, stat
 	if err != nil {
 		return false, err
 	}
-	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = $4, answer = $5
-		WHERE caller = $1 AND request_id = $2 AND record_id = $3 AND state = 'pending'`, row.caller, row.requestID, row.recordID, state, sealed)
+	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = $1, answer = $2
+		WHERE caller = $3 AND request_id = $4 AND record_id = $5 AND state = 'pending'`, state, sealed, row.caller, row.requestID, row.recordID)
 	if err != nil {
 		return false, fmt.Errorf("concluding a call: %w", err)
 	}
