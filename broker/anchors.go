@@ -98,6 +98,17 @@ func errLogBroken() *api.Error {
 	return api.Errorf(api.CodeAuditUnavailable, "the audit log is not as it was left")
 }
 
+// anchoredOnRelease names the places that have a record whenever its answer leaves.
+func (b *Broker) anchoredOnRelease() []string {
+	names := []string{databaseAnchor}
+	if !b.AnchorsFollow {
+		for _, f := range b.anchors() {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
 // anchoredAt names every place that has the records up to one.
 func (b *Broker) anchoredAt(place int64) []string {
 	names := []string{databaseAnchor}

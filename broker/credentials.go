@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -50,14 +51,19 @@ func (b *Broker) serveMintAWS(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.writeJSON(answer)
+	body, err := answer.sent()
+	if err != nil {
+		return err
+	}
+	c.writeBody(body)
+	return nil
 }
 
 // note has the log say who got what under which grant, or was refused it.
-func (m *mint) note(c *call, answer *api.MintAWSResponse) {
+func (m *mint) note(c *call, answer *kept) {
 	tenant, credential := m.intent.Tenant, ""
 	if answer != nil {
-		tenant, credential = answer.Wallet, answer.AccessKeyID
+		tenant, credential = answer.Credentials.Wallet, answer.Credentials.AccessKeyID
 	}
 	for _, n := range [][2]string{{"wallet", m.intent.Wallet}, {"grant", m.grantID()}, {"tenant", tenant}, {"credential", credential}} {
 		if n[1] != "" {
@@ -78,7 +84,7 @@ func (m *mint) grantID() string {
 // is bound to it, grant valid and used up by one, intent durable at every anchor;
 // then AWS is asked; and what came of it is durable at every anchor before anything
 // is released.
-func (b *Broker) credentials(c *call, m *mint) (*api.MintAWSResponse, error) {
+func (b *Broker) credentials(c *call, m *mint) (*kept, error) {
 	if err := b.proveCaller(c, m); err != nil {
 		return nil, b.refuseCredentials(c, m, err)
 	}
@@ -256,19 +262,25 @@ func (b *Broker) answer(m *mint, given Credentials) *api.MintAWSResponse {
 	return &api.MintAWSResponse{
 		AccessKeyID: given.AccessKeyID, SecretAccessKey: given.SecretAccessKey.Reveal(), SessionToken: given.SessionToken.Reveal(),
 		Expiration: end.Unix(), Wallet: m.intent.Tenant, AuditRecordID: m.intent.ID,
+		Anchored: b.anchoredOnRelease(),
 	}
 }
 
-// release gives an answer that was decided, now or by an earlier call, and names the
-// places that have its records.
-func (b *Broker) release(c *call, a *kept) (*api.MintAWSResponse, error) {
+// release gives an answer of credentials that was decided, now or by an earlier call,
+// with the names of the places that have its records by now, and a refusal as the
+// error that it was.
+func (b *Broker) release(c *call, a *kept) (*kept, error) {
 	if a.Credentials == nil {
 		return nil, &api.Error{Code: a.Code, Status: api.KindOf(a.Code).Status, Detail: a.Detail}
 	}
 	c.note("audit_record", a.Credentials.AuditRecordID)
+	at := b.anchoredAt(a.place)
+	if slices.Equal(at, a.Credentials.Anchored) {
+		return a, nil // and its body is written already
+	}
 	released := *a.Credentials
-	released.Anchored = b.anchoredAt(a.place)
-	return &released, nil
+	released.Anchored = at
+	return &kept{Credentials: &released, GrantID: a.GrantID, place: a.place}, nil
 }
 
 // newTokenID makes the jti of the token of a mint, before the record that names it.

@@ -232,7 +232,7 @@ func (c *conn) prepare(ctx context.Context, query string) (*stmt, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	raw, err := c.sqliteConn.PrepareContext(context.WithoutCancel(ctx), query)
+	raw, err := c.sqliteConn.PrepareContext(context.WithoutCancel(ctx), anonymous(query))
 	if err != nil {
 		return nil, err
 	}

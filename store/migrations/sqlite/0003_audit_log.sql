@@ -91,4 +91,4 @@ CREATE VIEW audit AS SELECT
     r.seq AS place,
     lower(hex(r.hash)) AS hash,
     (SELECT coalesce(group_concat(name, ','), '') FROM (SELECT name FROM audit_anchors WHERE upto >= r.seq ORDER BY name)) AS anchors
-FROM audit_records r LEFT JOIN audit_records s ON s.settles = r.id;
+FROM audit_records r LEFT JOIN audit_records s ON s.settles = r.id AND s.settles <> '';
