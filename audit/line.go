@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // MaxLine is the longest line of an export in bytes, with its line break: an entry
@@ -33,7 +31,7 @@ func (e *Entry) Line() []byte {
 	if len(e.Person) == 0 {
 		l.Person = e.PersonText()
 	}
-	l.Hash = Digest(tlog.RecordHash(l.Leaf))
+	l.Hash = hashLeaf(l.Leaf)
 	return l.Append(nil)
 }
 
@@ -199,7 +197,7 @@ func (l *RawLine) Check() error {
 	if l.Leaf == nil {
 		return nil
 	}
-	if got := Digest(tlog.RecordHash(l.Leaf)); got != l.Hash {
+	if got := hashLeaf(l.Leaf); got != l.Hash {
 		return fmt.Errorf("want the hash %s, got %s", l.Hash, got)
 	}
 	if l.Person == nil {
