@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 )
@@ -214,7 +215,10 @@ func strictly(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("want a JSON object of the members of a record: %w", err)
+		return fmt.Errorf("want a JSON object with known members: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("want one JSON object, got something behind it")
 	}
 	return nil
 }
