@@ -10,8 +10,8 @@ import (
 
 // The actions of records that say why others are gone.
 const (
-	ActionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there may be gone
-	ActionErased = "audit.erased" // of a person, in the records before this one
+	actionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there may be gone
+	actionErased = "audit.erased" // of a person, in the records before this one
 )
 
 // An event is what a record has to do with others.
@@ -28,9 +28,9 @@ type event struct {
 // eventOf is false for a record that has nothing to do with others.
 func eventOf(e event, action, detail string) (event, bool) {
 	switch action {
-	case ActionPruned:
+	case actionPruned:
 		e.prunes = through(detail)
-	case ActionErased:
+	case actionErased:
 		e.erases = true
 	}
 	return e, e.prunes > 0 || e.erases || e.erased || e.settles != "" || e.outcome == Pending
@@ -68,10 +68,11 @@ type story struct {
 	gone      []span // places without a record
 	goneMore  int64  // places of spans beyond maxSpans
 	through   int64  // the records up to there were pruned, says a record
-	firstID   string // of the first record that is there
+	first     string // ID of the first record that is there
 	unsaid    int64  // erased records behind the last record that says so
 	unsaidAt  event  // the first of them
 	lastMilli int64  // the time of the latest record
+	partial   bool   // there are records that were withheld
 }
 
 func newStory() *story { return &story{open: make(map[string]event)} }
@@ -134,11 +135,11 @@ type past struct {
 type lookup func(ctx context.Context, ids []string) (map[string]past, error)
 
 // end gives what is wrong with the story once the last record was added. An ID that
-// sorts before firstID may be that of a pruned record.
+// sorts before the first may be that of a pruned record.
 func (s *story) end(ctx context.Context, now time.Time, find lookup, report func(Finding)) error {
 	if s.unsaid > 0 {
 		report(Finding{Code: EraseUnrecorded, Place: s.unsaidAt.place, ID: s.unsaidAt.id,
-			Want: "a record of " + ActionErased + " behind it", Got: fmt.Sprintf("none, for %d erased records", s.unsaid)})
+			Want: "a record of " + actionErased + " behind it", Got: fmt.Sprintf("none, for %d erased records", s.unsaid)})
 	}
 	s.endIntents(now, report)
 	if len(s.unresolved) == 0 {
@@ -176,7 +177,7 @@ func (s *story) resolve(e event, found map[string]past, settled map[string]bool,
 	f := Finding{Place: e.place, ID: e.id, Want: "an intent before it", Got: "no record " + e.settles}
 	p, ok := found[e.settles]
 	switch {
-	case !ok && s.pruned(1) && e.settles < s.firstID:
+	case !ok && (s.partial || s.through > 0 && e.settles < s.first):
 		return
 	case !ok || p.place >= e.place:
 		f.Code = SettlesNothing
@@ -192,6 +193,3 @@ func (s *story) resolve(e event, found map[string]past, settled map[string]bool,
 	}
 	report(f)
 }
-
-// pruned reports whether the record at a place was pruned.
-func (s *story) pruned(place int64) bool { return place <= s.through }

@@ -22,10 +22,9 @@ import (
 // record from after that was witnessed elsewhere; and what somebody appends who holds
 // the key of the log.
 type Verification struct {
-	Origin      string          // which log
-	Verifiers   []note.Verifier // of the keys that may have signed its heads
-	Witnesses   []*Witness      // what was seen elsewhere; used up by one verification
-	Checkpoints []string        // signed heads that were seen elsewhere, as notes
+	Origin    string          // which log
+	Verifiers []note.Verifier // of the keys that may have signed its heads
+	Witnesses []*Witness      // what was seen elsewhere; used up by one verification
 
 	Now      time.Time                // for the age of what is unfinished; of an export, that of its last record
 	Keep     int                      // how many findings of each code the report has in full; 0 is DefaultKeep

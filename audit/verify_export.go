@@ -14,7 +14,7 @@ import (
 const blockSize = 1 << 20
 
 // Export verifies an export of the log: a line for each record (see Entry.Line), and
-// the head that they lead to in the last line (see Checkpoint.Line) or in checkpoint,
+// the head that they lead to in the last line, {"checkpoint":"…"}, or in checkpoint,
 // which is "" where there is none beside the export. Exports that continue one another
 // make one when they are put together in order. An error says that the export could
 // not be read, and is no verdict.
@@ -43,7 +43,7 @@ func (v *Verification) export(ctx context.Context, file exportFile, checkpoint s
 	if err != nil {
 		return nil, err
 	}
-	w.total = head.Size
+	w.total, w.export = head.Size, true
 	if head.Note != "" {
 		w.checkSignature(head.Note)
 	} else {
@@ -131,7 +131,7 @@ func (f exportFile) head() (Checkpoint, error) {
 		return Checkpoint{}, err
 	}
 	tail = bytes.TrimSuffix(tail, []byte("\n"))
-	c, _, err := parseCheckpointLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
+	c, _, err := parseEnd(tail[bytes.LastIndexByte(tail, '\n')+1:])
 	if err != nil {
 		return Checkpoint{}, nil // the line is read again, and found to be none
 	}
@@ -182,7 +182,7 @@ func readBlock(j job) *chunk {
 // line reads one line and returns the place that it is of, or the one before where it
 // is of none.
 func (c *chunk) line(text []byte, place, size int64) (int64, error) {
-	if head, is, err := parseCheckpointLine(text); is {
+	if head, is, err := parseEnd(text); is {
 		if err == nil {
 			c.heads = append(c.heads, headAt{len(c.places), head})
 		}

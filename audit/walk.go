@@ -95,10 +95,11 @@ type walk struct {
 	tree     climb // of the leaves as they were committed
 	records  climb // of the leaves of what the records say, once they differ
 	differs  bool
-	made     func(level int, n int64, root Digest) // looks at the tiles
-	rootAt   Digest                                // of tree, at the size of head
-	recordAt Digest                                // of records there
-	broken   string                                // why the tree cannot be built
+	others   []Digest // the subtrees of records that the last leaf made whole, from level 1
+	tiles    func(level int, n int64, roots ...Digest)
+	rootAt   Digest // of tree, at the size of head
+	recordAt Digest // of records there
+	broken   string // why the tree cannot be built
 	changed  []Finding
 	changes  int64
 	moved    int64
@@ -110,7 +111,9 @@ type walk struct {
 	oldest event
 	err    error
 
-	unplacedKnown bool // whether a record can be told to be behind the head
+	unplacedKnown bool  // whether a record can be told to be behind the head
+	export        bool  // where a record of which the hash alone is there may have been withheld
+	withheld      int64 // so many
 }
 
 // lateSeen is a record of a witness that goes back, as one does whose writer did not
@@ -171,8 +174,8 @@ func (w *walk) absorb(c *chunk) error {
 func (w *walk) count(c *chunk) {
 	w.report.Records += c.records
 	w.report.Erased += c.erased
-	if w.story.firstID == "" {
-		w.story.firstID = c.firstID
+	if w.story.first == "" {
+		w.story.first = c.firstID
 	}
 	w.story.lastMilli = max(w.story.lastMilli, c.lastMilli)
 	if c.oldest.place > 0 && (w.oldest.place == 0 || c.oldest.millis < w.oldest.millis) {
@@ -198,10 +201,11 @@ func (w *walk) leaf(place int64, committed, computed Digest) {
 	if committed != computed && !w.differs {
 		w.differs, w.records = true, w.tree
 	}
-	w.tree.add(committed, w.made)
+	w.others = w.others[:0]
 	if w.differs {
-		w.records.add(computed, nil)
+		w.records.add(computed, func(_ int, _ int64, root Digest) { w.others = append(w.others, root) })
 	}
+	w.tree.add(committed, w.above)
 	w.meet(place, committed)
 	if place == w.head.Size {
 		w.rootAt = w.tree.root()
@@ -209,6 +213,18 @@ func (w *walk) leaf(place int64, committed, computed Digest) {
 		if w.differs {
 			w.recordAt = w.records.root()
 		}
+	}
+}
+
+// above holds a tile against a subtree. Where the leaves below are in doubt, it may have
+// the root of either.
+func (w *walk) above(level int, n int64, root Digest) {
+	switch {
+	case w.tiles == nil:
+	case w.differs:
+		w.tiles(level, n, root, w.others[level-1])
+	default:
+		w.tiles(level, n, root)
 	}
 }
 
@@ -383,6 +399,9 @@ func (w *walk) unfollowed() string {
 	if !w.unplacedKnown {
 		return w.broken
 	}
+	if w.withheld > 0 {
+		return fmt.Sprintf("%d records are there as hashes alone, and no record says that they were pruned", w.withheld)
+	}
 	if w.story.overflow {
 		return fmt.Sprintf("more than %d records settle what is no open intent", maxUnresolved)
 	}
@@ -438,12 +457,17 @@ func (w *walk) endPlaces(mark int64) {
 	for _, s := range w.story.gone {
 		w.report.Pruned += max(0, min(s.to, w.story.through)-s.from+1)
 		from := max(s.from, w.story.through+1)
-		w.absent(PruneUnrecorded, from, min(s.to, mark), "a record of "+ActionPruned+" with through= and this place or a later one")
+		if w.export {
+			w.withheld += max(0, s.to-from+1)
+			continue
+		}
+		w.absent(PruneUnrecorded, from, min(s.to, mark), "a record of "+actionPruned+" with through= and this place or a later one")
 		w.absent(RecordMissing, max(from, mark+1), s.to, "a record")
 	}
 	if w.story.goneMore > 0 {
 		w.report.Counts[RecordMissing] += w.story.goneMore
 	}
+	w.story.partial = w.withheld > 0
 }
 
 func (w *walk) absent(code Code, from, to int64, want string) {

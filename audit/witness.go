@@ -34,46 +34,31 @@ func NewWitness(name string, r io.Reader) *Witness {
 	return &Witness{name: name, lines: bufio.NewReaderSize(r, MaxLine)}
 }
 
-// HeadLine is a head as files of witnessed heads have it, a JSON object and a line
-// break: {"time":"…","size":1,"checkpoint":"…"}.
-type HeadLine struct {
-	Time       time.Time
-	Checkpoint Checkpoint
-}
-
-// headText is a HeadLine in JSON.
+// headText is a head as files of witnessed heads have it, in JSON:
+// {"time":"…","size":1,"checkpoint":"…"}.
 type headText struct {
 	Time       string `json:"time"`
 	Size       int64  `json:"size"`
 	Checkpoint string `json:"checkpoint"`
 }
 
-// Append adds the line to b.
-func (l HeadLine) Append(b []byte) []byte {
-	b = append(appendTime(append(b, `{"time":"`...), l.Time), `","size":`...)
-	b = fmt.Appendf(b, `%d,"checkpoint":`, l.Checkpoint.Size)
-	return append(appendText(b, l.Checkpoint.Note), "}\n"...)
-}
-
-// ParseHeadLine reads a line of a file of heads. It does not look at the signature:
-// see OpenCheckpoint.
-func ParseHeadLine(line []byte) (HeadLine, error) {
+// parseHead reads a line of a file of heads. It does not look at the signature.
+func parseHead(line []byte) (Checkpoint, error) {
 	var text headText
 	if err := strictly(line, &text); err != nil {
-		return HeadLine{}, err
+		return Checkpoint{}, err
 	}
-	at, err := time.Parse(time.RFC3339, text.Time)
-	if err != nil {
-		return HeadLine{}, fmt.Errorf("time: want RFC 3339, got %.40q", text.Time)
+	if _, err := time.Parse(time.RFC3339, text.Time); err != nil {
+		return Checkpoint{}, fmt.Errorf("time: want RFC 3339, got %.40q", text.Time)
 	}
 	c, err := claimed(text.Checkpoint)
 	if err != nil {
-		return HeadLine{}, fmt.Errorf("checkpoint: %w", err)
+		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
 	if c.Size != text.Size {
-		return HeadLine{}, fmt.Errorf("size: want %d, as the checkpoint has it, got %d", c.Size, text.Size)
+		return Checkpoint{}, fmt.Errorf("size: want %d, as the checkpoint has it, got %d", c.Size, text.Size)
 	}
-	return HeadLine{at, c}, nil
+	return c, nil
 }
 
 // advance reads the next line that can be read. Those that cannot go to unread.
@@ -125,8 +110,8 @@ func skipLine(r *bufio.Reader) error {
 // parseSeen reads a line of either kind.
 func parseSeen(line []byte) (seen, error) {
 	if bytes.HasPrefix(line, []byte(`{"time":`)) {
-		l, err := ParseHeadLine(line)
-		return seen{at: l.Checkpoint.Size, digest: l.Checkpoint.Root, note: l.Checkpoint.Note}, err
+		c, err := parseHead(line)
+		return seen{at: c.Size, digest: c.Root, note: c.Note}, err
 	}
 	l, err := ParseLine(line)
 	if err == nil {
@@ -146,31 +131,36 @@ func parseSeen(line []byte) (seen, error) {
 	return s, nil
 }
 
+// CheckpointWitness is one head that was seen elsewhere: the signed note itself.
+func CheckpointWitness(name, checkpoint string) (*Witness, error) {
+	c, err := claimed(checkpoint)
+	if err != nil {
+		return nil, fmt.Errorf("%s: want a checkpoint: %w", name, err)
+	}
+	return &Witness{name: name, lines: bufio.NewReader(bytes.NewReader(nil)), line: 1, next: seen{at: c.Size, digest: c.Root, note: c.Note}}, nil
+}
+
 // position says where in a witness something is.
 func (w *Witness) position() string { return fmt.Sprintf("%s, line %d", w.name, w.line) }
 
-// checkpointLine is the line of an export with the head that its records lead to.
-type checkpointLine struct {
+// endText is the line of an export with the head that its records lead to, in JSON.
+type endText struct {
 	Checkpoint string `json:"checkpoint"`
 }
 
-// Line is the checkpoint as the last line of an export has it: {"checkpoint":"…"}.
-func (c Checkpoint) Line() []byte {
-	return append(appendText([]byte(`{"checkpoint":`), c.Note), "}\n"...)
-}
-
-// parseCheckpointLine reads such a line, without looking at the signature. It is false
-// for a line that is not meant to be one.
-func parseCheckpointLine(line []byte) (c Checkpoint, is bool, err error) {
-	if !bytes.HasPrefix(line, []byte(`{"checkpoint":`)) {
+// parseEnd reads such a line, {"checkpoint":"…"}, without looking at the signature. It
+// is false for a line that is not meant to be one.
+func parseEnd(line []byte) (c Checkpoint, is bool, err error) {
+	const begin = `{"checkpoint":`
+	if !bytes.HasPrefix(line, []byte(begin)) {
 		return c, false, nil
 	}
-	var text checkpointLine
+	var text endText
 	if err := strictly(line, &text); err != nil {
 		return c, true, err
 	}
 	c, err = claimed(text.Checkpoint)
-	if err == nil && !bytes.Equal(bytes.TrimSuffix(c.Line(), []byte("\n")), bytes.TrimSuffix(line, []byte("\n"))) {
+	if again := append(appendText([]byte(begin), text.Checkpoint), '}'); err == nil && !bytes.Equal(again, bytes.TrimSuffix(line, []byte("\n"))) {
 		err = errors.New("it is not as AgentKeys writes it: another spelling")
 	}
 	return c, true, err
