@@ -29,31 +29,54 @@ type Proof struct {
 	Extra      []byte   // of tlog-proof: no part of what is proven
 }
 
+// ErrChanged is returned for a record that is not the one that the tree has, or a tree
+// that is not the one of its head.
+var ErrChanged = errors.New("it was changed")
+
 // Prove proves that the record of an ID is in the tree of the head: ErrNotInTree where
 // it is not yet, sql.ErrNoRows where there is no such record. What the record says now
-// is held against the tree.
+// is held against the tree, and the head against the keys of the log.
 func (l *Log) Prove(ctx context.Context, tx *sql.Tx, id string) (Proof, error) {
+	p, err := Prove(ctx, tx, id)
+	if err != nil {
+		return Proof{}, err
+	}
+	if _, err := p.Verify(l.origin, l.verifiers, *p.Leaf); err != nil {
+		return Proof{}, fmt.Errorf("proving record %s: %w", id, err)
+	}
+	return p, nil
+}
+
+// Prove proves as Log.Prove does, for who has no key: that the head is signed is left
+// to those who verify the proof.
+func Prove(ctx context.Context, tx *sql.Tx, id string) (Proof, error) {
 	e, err := EntryByID(ctx, tx, id)
 	if err != nil {
 		return Proof{}, err
 	}
-	head, err := l.Head(ctx, tx)
-	if errors.Is(err, ErrEmpty) || err == nil && e.Seq > head.Size {
-		return Proof{}, fmt.Errorf("proving the record at place %d: %w", e.Seq, ErrNotInTree)
-	}
+	_, text, err := readHead(ctx, tx)
 	if err != nil {
 		return Proof{}, err
 	}
-	path, err := tlog.ProveRecord(head.Size, e.Seq-1, hashes(ctx, tx, head))
+	if text == "" {
+		return Proof{}, fmt.Errorf("proving record %s: %w", id, ErrNotInTree)
+	}
+	head, err := claimed(text)
 	if err != nil {
-		return Proof{}, fmt.Errorf("proving the record at place %d: %w", e.Seq, err)
+		return Proof{}, fmt.Errorf("reading the head of the audit log: %w", err)
+	}
+	if e.Seq > head.Size {
+		return Proof{}, fmt.Errorf("proving record %s: %w", id, ErrNotInTree)
 	}
 	leaf := e.LeafHash(e.Digest())
-	p := Proof{Index: e.Seq - 1, Leaf: &leaf, Hashes: fromTree(path), Checkpoint: head.Note}
-	if _, err := p.Verify(l.origin, l.verifiers, leaf); err != nil {
-		return Proof{}, fmt.Errorf("proving the record at place %d: %w", e.Seq, err)
+	path, err := tlog.ProveRecord(head.Size, e.Seq-1, hashes(ctx, tx, head))
+	if err == nil {
+		err = tlog.CheckRecord(path, head.Size, tlog.Hash(head.Root), e.Seq-1, tlog.Hash(leaf))
 	}
-	return p, nil
+	if err != nil {
+		return Proof{}, fmt.Errorf("proving record %s at place %d: %w: %w", id, e.Seq, ErrChanged, err)
+	}
+	return Proof{Index: e.Seq - 1, Leaf: &leaf, Hashes: fromTree(path), Checkpoint: head.Note}, nil
 }
 
 // ProveExtends proves that the log of the present head has the log of that many
