@@ -445,6 +445,7 @@ func (w *walk) endTree() {
 	switch {
 	case w.broken != "" || w.head.Size == 0:
 	case w.last < w.head.Size:
+		w.absent(RecordMissing, w.last+1, w.head.Size, "a record, as the head counts it")
 		w.broken = fmt.Sprintf("the head counts %d records, and there are %d to build its tree of", w.head.Size, w.last)
 	case w.rootAt != w.head.Root && !tiles:
 		w.find(Finding{Code: RootChanged, Place: w.agreed + 1, Want: w.head.Root.String(), Got: w.rootAt.String()})
