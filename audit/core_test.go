@@ -213,7 +213,13 @@ func TestOpenCheckpointRefuses(t *testing.T) {
 		return string(signed)
 	}
 	good := sign(origin+"\n7\n"+root+"\n", signer)
+	loose := func(text string) string { // the last bits of a signature's base64 stand for nothing
+		at := len(text) - len("x=\n")
+		const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+		return text[:at] + string(digits[strings.IndexByte(digits, text[at])^1]) + text[at+1:]
+	}
 	for name, tt := range map[string]struct{ text, want string }{
+		"another spelling":         {loose(good), "illegal base64"},
 		"good":                     {good, ""},
 		"with a witness":           {sign(origin+"\n7\n"+root+"\n", signer, witnessSigner), ""},
 		"another log":              {sign("other.example.com/audit\n7\n"+root+"\n", signer), `want the log "` + origin + `", got "other.example.com/audit"`},

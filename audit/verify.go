@@ -197,9 +197,7 @@ func claimed(text string) (Checkpoint, error) {
 	case err != nil:
 		return Checkpoint{}, err
 	}
-	c, err := parseCheckpoint(n.Text)
-	c.Note = text
-	return c, err
+	return readNote(n, text)
 }
 
 func hexOf(b []byte) string {
