@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"time"
 
@@ -86,17 +87,25 @@ const (
 	SettlesNothing   Code = "settles_nothing"   // an outcome of no intent
 )
 
-// about says which verdict a code is about. A record at another's place is neither
-// what the tree has there nor in order.
-func (c Code) about() (integrity, completeness bool) {
-	switch c {
-	case RecordMoved:
-		return true, true
-	case RecordChanged, HashChanged, LineUnreadable, TileChanged, TileExtra, HeadUnsigned, HeadSize, RootChanged:
-		return true, false
-	}
-	return false, true
+// What a code spoils.
+const (
+	spoilsIntegrity    = "integrity"
+	spoilsCompleteness = "completeness"
+	spoilsBoth         = "both" // a record at another's place is neither what the tree has there nor in order
+)
+
+var spoils = map[Code]string{
+	RecordChanged: spoilsIntegrity, RecordMoved: spoilsBoth, HashChanged: spoilsIntegrity, LineUnreadable: spoilsIntegrity,
+	TileChanged: spoilsIntegrity, TileExtra: spoilsIntegrity, HeadUnsigned: spoilsIntegrity, HeadSize: spoilsIntegrity, RootChanged: spoilsIntegrity,
+
+	RecordMissing: spoilsCompleteness, RecordTwice: spoilsCompleteness, RecordOutside: spoilsCompleteness, RecordsCut: spoilsCompleteness,
+	RecordUnplaced: spoilsCompleteness, RolledBack: spoilsCompleteness, Forked: spoilsCompleteness, WitnessUnsigned: spoilsCompleteness,
+	WitnessUnread: spoilsCompleteness, WitnessBackwards: spoilsCompleteness, PruneUnrecorded: spoilsCompleteness, EraseUnrecorded: spoilsCompleteness,
+	IntentOpen: spoilsCompleteness, SettledTwice: spoilsCompleteness, SettlesNothing: spoilsCompleteness,
 }
+
+// Codes are all codes, each with what it spoils: integrity, completeness or both.
+func Codes() map[Code]string { return maps.Clone(spoils) }
 
 // A Finding is one thing that is not as it must be.
 type Finding struct {
@@ -146,11 +155,10 @@ func (r *Report) conclude(treeUnknown, placesUnknown string) {
 		r.Completeness, r.Unsure = Unknown, append(r.Unsure, "completeness: "+placesUnknown)
 	}
 	for code := range r.Counts {
-		integrity, completeness := code.about()
-		if integrity {
+		if spoils[code] != spoilsCompleteness {
 			r.Integrity = Broken
 		}
-		if completeness {
+		if spoils[code] != spoilsIntegrity {
 			r.Completeness = Incomplete
 		}
 	}

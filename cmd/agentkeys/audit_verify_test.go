@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -316,5 +317,31 @@ func TestAuditProveAsksABroker(t *testing.T) {
 		if code, _, stderr := tell(t, append([]string{"audit", "prove"}, tt.args...)...); code != tt.code || !strings.Contains(stderr, tt.want) {
 			t.Errorf("%q: status %d, %s; want %d and %q", tt.args, code, stderr, tt.code, tt.want)
 		}
+	}
+}
+
+// The page on the format has a row for every code of a finding, and for no other.
+func TestAuditFormatPageIsWhole(t *testing.T) {
+	page, err := os.ReadFile("../../docs/audit-format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rows, found := strings.Cut(string(page), "\n| code | spoils |")
+	if !found {
+		t.Fatal("no table of codes")
+	}
+	var want, got []string
+	for code, about := range audit.Codes() {
+		want = append(want, fmt.Sprintf("| `%s` | %s |", code, about))
+	}
+	for line := range strings.Lines(rows) {
+		if cells := strings.SplitN(line, " | ", 3); len(cells) == 3 && strings.HasPrefix(line, "| `") {
+			got = append(got, cells[0]+" | "+cells[1]+" |")
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(want, got) {
+		t.Errorf("the page has %q, want %q", got, want)
 	}
 }
