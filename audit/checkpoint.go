@@ -42,15 +42,28 @@ func OpenCheckpoint(text, origin string, verifiers ...note.Verifier) (Checkpoint
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("opening checkpoint: %w", signatureError(err, verifiers))
 	}
-	c, err := parseCheckpoint(n.Text)
+	c, err := readNote(n, text)
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("opening checkpoint: %w", err)
 	}
 	if c.Origin != origin {
 		return Checkpoint{}, fmt.Errorf("opening checkpoint: want the log %q, got %q", origin, c.Origin)
 	}
-	c.Note = text
 	return c, nil
+}
+
+// readNote reads what a note says. The base64 of its signatures must be the one that
+// their bytes have: package note passes over bits that stand for none, and a note that
+// can be changed is not the one that was signed.
+func readNote(n *note.Note, text string) (Checkpoint, error) {
+	for _, s := range append(n.Sigs[:len(n.Sigs):len(n.Sigs)], n.UnverifiedSigs...) {
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return Checkpoint{}, fmt.Errorf("signature by %s+%08x: %w", s.Name, s.Hash, err)
+		}
+	}
+	c, err := parseCheckpoint(n.Text)
+	c.Note = text
+	return c, err
 }
 
 // signatureError names whose signature was wanted and whose there is.

@@ -36,8 +36,16 @@ func newLog(t testing.TB) (*audit.Log, note.Verifier) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l, verifier
+	return l, namedVerifier{verifier, public}
 }
+
+// namedVerifier is a verifier that remembers its text.
+type namedVerifier struct {
+	note.Verifier
+	vkey string
+}
+
+func (v namedVerifier) text() string { return v.vkey }
 
 // extend gives every record its place and returns the head.
 func extend(t testing.TB, s *store.Store, l *audit.Log) (head audit.Checkpoint) {

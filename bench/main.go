@@ -2,6 +2,8 @@
 // bare cryptography costs in the same run: rates move from machine to machine
 // and from hour to hour, ratios far less.
 //
+// It verifies an audit log, and says what its tree adds to a record.
+//
 // It builds the program, runs "agentkeys serve" with a database that is flushed
 // to disk for every answer, and asks for tokens over HTTP on loopback at 1, 16
 // and 64 connections. CPU time and memory are the broker process's own, as the
@@ -47,6 +49,10 @@ func run(ctx context.Context, each time.Duration) error {
 		return err
 	}
 	if err := measureChecks(os.Stdout, limits.evaluateForeign); err != nil {
+		return err
+	}
+
+	if err := measureAudit(ctx, os.Stdout); err != nil {
 		return err
 	}
 

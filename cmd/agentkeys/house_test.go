@@ -18,7 +18,7 @@ var house = map[string][]string{
 	"agentkeys/api":           {},
 	"agentkeys/audit":         {},
 	"agentkeys/auth":          {"agentkeys/identity"},
-	"agentkeys/bench":         {"agentkeys/api", "agentkeys/client", "agentkeys/federation", "agentkeys/policy"},
+	"agentkeys/bench":         {"agentkeys/api", "agentkeys/audit", "agentkeys/client", "agentkeys/federation", "agentkeys/policy", "agentkeys/store"},
 	"agentkeys/broker":        {"agentkeys/api", "agentkeys/audit", "agentkeys/auth", "agentkeys/grant", "agentkeys/identity", "agentkeys/store", "agentkeys/token"},
 	"agentkeys/client":        {"agentkeys/api"},
 	"agentkeys/config":        {},
