@@ -15,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"agentkeys/api"
+	"agentkeys/audit"
 	"agentkeys/auth"
 	"agentkeys/broker"
 	"agentkeys/client"
@@ -34,6 +37,8 @@ type Broker struct {
 	Identities *token.WebIdentities // for tokens that the broker itself never mints
 	SessionKey *token.Key
 	OIDCKey    *token.Key
+	AuditKey   *token.AuditKey
+	AuditLog   *audit.Log
 	Log        *Log
 	HTTP       *http.Client // to the broker, past its own client
 	busy       busy
@@ -61,7 +66,8 @@ type Parts struct {
 	Store      *store.Store
 	OIDCKey    *token.Key
 	SessionKey *token.Key
-	Listener   net.Listener // nil for one of its own
+	AuditKey   *token.AuditKey // nil for a new one
+	Listener   net.Listener    // nil for one of its own
 }
 
 // Over is New over parts that there are already.
@@ -91,7 +97,15 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 	proofs, err := token.NewGrantProofs(issuer, session)
 	check(t, err)
 
+	k.AuditKey = p.AuditKey
+	if k.AuditKey == nil {
+		k.AuditKey, err = token.GenerateAuditKey()
+		check(t, err)
+	}
+	k.AuditLog = newAuditLog(t, issuer, k.AuditKey)
+
 	c := broker.Config{
+		AuditLog: k.AuditLog,
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: 90 * 24 * time.Hour, CallSkew: 2 * time.Minute,
 		Budgets: broker.Budgets{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
 		Issuer:  issuer, Store: k.Store, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
@@ -171,6 +185,21 @@ func (k *Broker) SignIn(t testing.TB) (*client.Wallet, api.Session) {
 	session, err := k.Client.SignIn(t.Context(), w, 1)
 	check(t, err)
 	return w, session
+}
+
+func newAuditLog(t testing.TB, issuer string, key *token.AuditKey) *audit.Log {
+	t.Helper()
+	origin, err := token.AuditOrigin(issuer)
+	check(t, err)
+	signer, err := key.Signer(origin)
+	check(t, err)
+	text, err := key.Verifier(origin)
+	check(t, err)
+	verifier, err := note.NewVerifier(text)
+	check(t, err)
+	log, err := audit.NewLog(origin, signer, verifier)
+	check(t, err)
+	return log
 }
 
 func newKey(t testing.TB, purpose token.Purpose) *token.Key {

@@ -21,13 +21,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"agentkeys/audit"
 	"agentkeys/auth"
+	"agentkeys/identity"
 	"agentkeys/store"
 	"agentkeys/token"
 )
 
 // Config is what a broker is made of. Every member is required but AWS, Anchors,
-// GrantOptional and TrustedProxies.
+// Auditors, GrantOptional and TrustedProxies.
 type Config struct {
 	Issuer         string
 	Store          *store.Store
@@ -46,6 +48,8 @@ type Config struct {
 	Anchors        []Anchor       // beside the database
 	JWKSMaxAge     time.Duration  // how long clients may keep the JWKS
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	AuditLog       *audit.Log
+	Auditors       []identity.Identity // who may read all of the audit log
 	Now            func() time.Time
 	Log            *slog.Logger
 }
@@ -104,6 +108,11 @@ func (c Config) check() error {
 	for i, a := range c.Anchors {
 		if a.Name == "" || a.Name == databaseAnchor || a.Put == nil || slices.ContainsFunc(c.Anchors[:i], func(other Anchor) bool { return other.Name == a.Name }) {
 			return fmt.Errorf("making the broker: anchors: want names of their own and a way to put records, got %q", a.Name)
+		}
+	}
+	for _, id := range c.Auditors {
+		if err := id.Check(); err != nil {
+			return fmt.Errorf("making the broker: auditors: %w", err)
 		}
 	}
 	if c.AWS != nil {

@@ -1,0 +1,232 @@
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Reading is a page of the log, for somebody who may see all of it or no more than
+// what concerns an Owner. Members that are zero do not filter.
+type Reading struct {
+	Owner   *Owner // nil sees all
+	Account string // of the records with this omni account
+	Tenant  string // of this tenant
+	GrantID string
+	Action  string
+	Outcome string
+	Since   time.Time // records of this time or later
+	Until   time.Time // records before this time
+
+	Ascending bool  // the first appended first; else the last
+	From      int64 // Next of the page before; 0 begins
+	Limit     int   // 1 to MaxLimit
+}
+
+// An Owner sees the records of an account, and those of others in the prefix of a
+// tenant or about the account.
+type Owner struct{ Account, Tenant string }
+
+// A Page is what a Reading found. It may hold fewer records than there are, even
+// none: only without More have all been looked at. Next is where to go on; in
+// ascending order it is so too when there is no more yet.
+type Page struct {
+	Entries []Seen
+	Next    int64
+	More    bool
+}
+
+// Seen is an entry, and what became of it by now: "pending", "confirmed", "failed" or
+// "quarantined".
+type Seen struct {
+	Entry
+	Status string
+}
+
+// maxExamined bounds how many records a page with filters looks at, so that a filter
+// that nothing passes costs no more than one that all pass.
+const maxExamined = 20_000
+
+// Read reads a page. Its order is that of the log, in which records are appended and
+// nowhere else, so pages that are read one after the other neither skip nor repeat a
+// record, however many are appended meanwhile.
+func Read(ctx context.Context, tx *sql.Tx, r Reading) (Page, error) {
+	if r.Limit < 1 || r.Limit > MaxLimit || r.From < 0 {
+		return Page{}, fmt.Errorf("reading audit records: want a limit of 1 to %d from a place on, got %d from %d", MaxLimit, r.Limit, r.From)
+	}
+	page, err := r.page(ctx, tx)
+	if err != nil {
+		return Page{}, fmt.Errorf("reading audit records: %w", err)
+	}
+	return page, nil
+}
+
+func (r Reading) page(ctx context.Context, tx *sql.Tx) (Page, error) {
+	s := r.selection()
+	bound, err := s.bound(ctx, tx)
+	if err != nil {
+		return Page{}, err
+	}
+	seen, err := s.read(ctx, tx, bound, r.Limit+1) // one more tells whether there is a next page
+	switch {
+	case err != nil:
+		return Page{}, err
+	case len(seen) > r.Limit:
+		seen = seen[:r.Limit]
+		return Page{seen, seen[r.Limit-1].Seq, true}, nil
+	case bound != 0:
+		return Page{seen, bound, true}, nil
+	case !r.Ascending:
+		return Page{Entries: seen}, nil
+	}
+	var last int64
+	err = tx.QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM audit_records").Scan(&last)
+	return Page{Entries: seen, Next: max(last, r.From)}, err
+}
+
+// Cut keeps the first n entries of a page, 1 or more; the others begin the next one.
+func (p *Page) Cut(n int) {
+	if n < len(p.Entries) {
+		p.Entries = p.Entries[:n]
+		p.Next, p.More = p.Entries[n-1].Seq, true
+	}
+}
+
+// A selection is a Reading in SQL. Values are always arguments.
+type selection struct {
+	sources   []string // conditions that exclude one another; an index leads to the rows of each
+	filters   []string // conditions on those rows
+	args      []any
+	beyond    string // the condition of the rows behind From
+	ascending bool
+}
+
+func (s *selection) arg(value any) string {
+	s.args = append(s.args, value)
+	return fmt.Sprintf("$%d", len(s.args))
+}
+
+// The + before a column keeps the database from taking its index where another one
+// leads to the rows (sqlite.org/optoverview.html, section 7). The comparisons with ”
+// are those of the indexes that leave such rows out.
+func (r Reading) selection() *selection {
+	s := &selection{ascending: r.Ascending}
+	s.beyond = "seq > " + s.arg(r.From)
+	if !r.Ascending && r.From > 0 {
+		s.beyond = "seq < $1"
+	}
+	for _, f := range []struct{ column, value string }{
+		{"grant_id", r.GrantID}, {"omni_account", r.Account}, {"tenant", r.Tenant}, {"action", r.Action}, {"outcome", r.Outcome},
+	} {
+		switch indexed := f.column != "action" && f.column != "outcome"; {
+		case f.value == "":
+		case indexed && s.sources == nil:
+			s.sources = []string{fmt.Sprintf("%s = %s AND %s <> ''", f.column, s.arg(f.value), f.column)}
+		default:
+			s.filters = append(s.filters, "+"+f.column+" = "+s.arg(f.value))
+		}
+	}
+	if !r.Since.IsZero() {
+		s.filters = append(s.filters, "time >= "+s.arg(ceilMilli(r.Since)))
+	}
+	if !r.Until.IsZero() {
+		s.filters = append(s.filters, "time < "+s.arg(ceilMilli(r.Until)))
+	}
+	if r.Owner != nil {
+		s.own(*r.Owner)
+	}
+	if s.sources == nil {
+		s.sources = []string{"TRUE"}
+	}
+	return s
+}
+
+// own lets an owner's records through alone. A record about an account has it as its
+// tenant, which is no wallet's.
+func (s *selection) own(o Owner) {
+	account, tenant := s.arg(o.Account), s.arg(o.Tenant)
+	if s.sources != nil {
+		s.filters = append(s.filters, fmt.Sprintf("(+omni_account = %[1]s AND +omni_account <> '' OR +tenant IN (%[1]s, %[2]s) AND +tenant <> '')", account, tenant))
+		return
+	}
+	s.sources = []string{
+		fmt.Sprintf("omni_account = %s AND omni_account <> ''", account),
+		fmt.Sprintf("tenant = %[2]s AND tenant <> '' AND +omni_account <> %[1]s", account, tenant),
+	}
+	if o.Tenant != o.Account {
+		s.sources = append(s.sources, fmt.Sprintf("tenant = %[1]s AND tenant <> '' AND +omni_account <> %[1]s", account))
+	}
+}
+
+// query selects columns of the records between From and the bound, in order. The rows
+// of the sources are merged, each in the order of its index.
+func (s *selection) query(columns string, bound int64, filters []string) string {
+	terms := append([]string{s.beyond}, filters...)
+	order, until := "DESC", ">="
+	if s.ascending {
+		order, until = "", "<="
+	}
+	if bound != 0 {
+		terms = append(terms, fmt.Sprintf("seq %s %d", until, bound))
+	}
+	var parts []string
+	for _, source := range s.sources {
+		parts = append(parts, "SELECT "+columns+" FROM audit_records WHERE "+source+" AND "+strings.Join(terms, " AND "))
+	}
+	return strings.Join(parts, " UNION ALL ") + " ORDER BY seq " + order
+}
+
+// bound is the place of the last record that a page with filters looks at, 0 where it
+// looks at all that are left.
+func (s *selection) bound(ctx context.Context, tx *sql.Tx) (seq int64, err error) {
+	if len(s.filters) == 0 {
+		return 0, nil
+	}
+	query := s.query("seq", 0, nil) + fmt.Sprintf(" LIMIT 1 OFFSET %d", maxExamined-1)
+	err = tx.QueryRowContext(ctx, query, s.args...).Scan(&seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return seq, err
+}
+
+// settledBy is the outcome of the record that settles one, ” where there is none.
+const settledBy = "coalesce((SELECT s.outcome FROM audit_records AS s WHERE s.settles = audit_records.id AND s.settles <> ''), '')"
+
+func (s *selection) read(ctx context.Context, tx *sql.Tx, bound int64, limit int) ([]Seen, error) {
+	query := s.query(entryColumns+", "+settledBy, bound, s.filters) + fmt.Sprintf(" LIMIT %d", limit)
+	rows, err := tx.QueryContext(ctx, query, s.args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var found []Seen
+	for rows.Next() {
+		var e Seen
+		var millis int64
+		if err := rows.Scan(append(append([]any{&e.Seq, &e.Salt, &e.Hash, &e.Person}, e.fields(&millis)...), &e.Status)...); err != nil {
+			return nil, err
+		}
+		e.Time = time.UnixMilli(millis).UTC()
+		e.Status = status(e.Outcome, e.Status)
+		found = append(found, e)
+	}
+	return found, rows.Err()
+}
+
+// status is that of the view audit.
+func status(outcome, settled string) string {
+	if settled != "" {
+		outcome = settled
+	}
+	switch outcome {
+	case Pending, Quarantined, Failed:
+		return outcome
+	case Refused:
+		return Failed
+	}
+	return Confirmed
+}
