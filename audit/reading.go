@@ -48,7 +48,7 @@ type Seen struct {
 
 // maxExamined bounds how many records a page with filters looks at, so that a filter
 // that nothing passes costs no more than one that all pass.
-const maxExamined = 20_000
+const maxExamined = 10_000
 
 // Read reads a page. Its order is that of the log, in which records are appended and
 // nowhere else, so pages that are read one after the other neither skip nor repeat a
@@ -70,7 +70,7 @@ func (r Reading) page(ctx context.Context, tx *sql.Tx) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	seen, err := s.read(ctx, tx, bound, r.Limit+1) // one more tells whether there is a next page
+	seen, err := s.read(ctx, tx, r.Limit+1) // one more tells whether there is a next page
 	switch {
 	case err != nil:
 		return Page{}, err
@@ -97,7 +97,7 @@ func (p *Page) Cut(n int) {
 
 // A selection is a Reading in SQL. Values are always arguments.
 type selection struct {
-	sources   []string // conditions that exclude one another; an index leads to the rows of each
+	sources   []string // conditions, to the rows of each of which an index leads
 	filters   []string // conditions on those rows
 	args      []any
 	beyond    string // the condition of the rows behind From
@@ -152,31 +152,38 @@ func (s *selection) own(o Owner) {
 		s.filters = append(s.filters, fmt.Sprintf("(+omni_account = %[1]s AND +omni_account <> '' OR +tenant IN (%[1]s, %[2]s) AND +tenant <> '')", account, tenant))
 		return
 	}
-	s.sources = []string{
-		fmt.Sprintf("omni_account = %s AND omni_account <> ''", account),
-		fmt.Sprintf("tenant = %[2]s AND tenant <> '' AND +omni_account <> %[1]s", account, tenant),
-	}
+	s.sources = []string{fmt.Sprintf("omni_account = %s AND omni_account <> ''", account), fmt.Sprintf("tenant = %s AND tenant <> ''", tenant)}
 	if o.Tenant != o.Account {
-		s.sources = append(s.sources, fmt.Sprintf("tenant = %[1]s AND tenant <> '' AND +omni_account <> %[1]s", account))
+		s.sources = append(s.sources, fmt.Sprintf("tenant = %s AND tenant <> ''", account))
 	}
 }
 
-// query selects columns of the records between From and the bound, in order. The rows
-// of the sources are merged, each in the order of its index.
-func (s *selection) query(columns string, bound int64, filters []string) string {
-	terms := append([]string{s.beyond}, filters...)
-	order, until := "DESC", ">="
+func (s *selection) order() string {
 	if s.ascending {
-		order, until = "", "<="
+		return "ORDER BY seq"
 	}
-	if bound != 0 {
-		terms = append(terms, fmt.Sprintf("seq %s %d", until, bound))
-	}
+	return "ORDER BY seq DESC"
+}
+
+// candidates selects the places behind From to which the sources lead, in order. UNION
+// merges them and gives each once; each source is read no farther than that needs.
+func (s *selection) candidates() string {
 	var parts []string
 	for _, source := range s.sources {
-		parts = append(parts, "SELECT "+columns+" FROM audit_records WHERE "+source+" AND "+strings.Join(terms, " AND "))
+		parts = append(parts, "SELECT seq FROM audit_records WHERE "+source+" AND "+s.beyond)
 	}
-	return strings.Join(parts, " UNION ALL ") + " ORDER BY seq " + order
+	return strings.Join(parts, " UNION ") + " " + s.order()
+}
+
+// page selects the records, at most limit.
+func (s *selection) page(limit int) string {
+	examined := limit
+	if len(s.filters) > 0 {
+		examined = maxExamined
+	}
+	among := fmt.Sprintf("seq IN (SELECT seq FROM (%s LIMIT %d))", s.candidates(), examined)
+	return fmt.Sprintf("SELECT %s, %s FROM audit_records WHERE %s %s LIMIT %d",
+		entryColumns, settledBy, strings.Join(append([]string{among}, s.filters...), " AND "), s.order(), limit)
 }
 
 // bound is the place of the last record that a page with filters looks at, 0 where it
@@ -185,7 +192,7 @@ func (s *selection) bound(ctx context.Context, tx *sql.Tx) (seq int64, err error
 	if len(s.filters) == 0 {
 		return 0, nil
 	}
-	query := s.query("seq", 0, nil) + fmt.Sprintf(" LIMIT 1 OFFSET %d", maxExamined-1)
+	query := fmt.Sprintf("%s LIMIT 1 OFFSET %d", s.candidates(), maxExamined-1)
 	err = tx.QueryRowContext(ctx, query, s.args...).Scan(&seq)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
@@ -196,9 +203,8 @@ func (s *selection) bound(ctx context.Context, tx *sql.Tx) (seq int64, err error
 // settledBy is the outcome of the record that settles one, ” where there is none.
 const settledBy = "coalesce((SELECT s.outcome FROM audit_records AS s WHERE s.settles = audit_records.id AND s.settles <> ''), '')"
 
-func (s *selection) read(ctx context.Context, tx *sql.Tx, bound int64, limit int) ([]Seen, error) {
-	query := s.query(entryColumns+", "+settledBy, bound, s.filters) + fmt.Sprintf(" LIMIT %d", limit)
-	rows, err := tx.QueryContext(ctx, query, s.args...)
+func (s *selection) read(ctx context.Context, tx *sql.Tx, limit int) ([]Seen, error) {
+	rows, err := tx.QueryContext(ctx, s.page(limit), s.args...)
 	if err != nil {
 		return nil, err
 	}

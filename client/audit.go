@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -66,6 +67,10 @@ func (c *Client) AuditEntries(ctx context.Context, sessionJWT string, q AuditQue
 // they are appended before its end.
 func (c *Client) AuditAll(ctx context.Context, sessionJWT string, q AuditQuery) iter.Seq2[api.AuditEntry, error] {
 	return func(yield func(api.AuditEntry, error) bool) {
+		if q.Ascending && q.Limit == 1 {
+			yield(api.AuditEntry{}, errors.New("reading the audit log: in ascending order want a limit of 2 or more, got 1: each page adds a record"))
+			return
+		}
 		cursor := ""
 		for more := true; more; {
 			page, err := c.AuditEntries(ctx, sessionJWT, q, cursor)
