@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"agentkeys/api"
 	"agentkeys/audit"
 	"agentkeys/auth"
@@ -38,10 +36,14 @@ type Broker struct {
 	SessionKey *token.Key
 	OIDCKey    *token.Key
 	AuditKey   *token.AuditKey
-	AuditLog   *audit.Log
+	Audit      *audit.Log
+	HeadsFile  string // the path
 	Log        *Log
 	HTTP       *http.Client // to the broker, past its own client
 	busy       busy
+	run        sync.Once // starts Broker.Run
+	stop       func()    // ends it; set by run
+	stopping   sync.Once
 }
 
 // New starts a broker that ends with the test. Each change sees the broker's
@@ -66,7 +68,8 @@ type Parts struct {
 	Store      *store.Store
 	OIDCKey    *token.Key
 	SessionKey *token.Key
-	AuditKey   *token.AuditKey // nil for a new one
+	AuditKey   *token.AuditKey // nil for a new one, over a database that has no head yet
+	HeadsFile  string          // "" for a new one
 	Listener   net.Listener    // nil for one of its own
 }
 
@@ -97,16 +100,10 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 	proofs, err := token.NewGrantProofs(issuer, session)
 	check(t, err)
 
-	k.AuditKey = p.AuditKey
-	if k.AuditKey == nil {
-		k.AuditKey, err = token.GenerateAuditKey()
-		check(t, err)
-	}
-	k.AuditLog = newAuditLog(t, issuer, k.AuditKey)
-
+	heads := k.auditLog(t, p)
 	c := broker.Config{
-		AuditLog: k.AuditLog,
-		Sealer:   sealer, GrantProofs: proofs, GrantMaxLife: 90 * 24 * time.Hour, CallSkew: 2 * time.Minute,
+		Audit: k.Audit, Heads: heads.Publish,
+		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: 90 * 24 * time.Hour, CallSkew: 2 * time.Minute,
 		Budgets: broker.Budgets{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
 		Issuer:  issuer, Store: k.Store, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
 		JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
@@ -116,9 +113,13 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 	}
 	k.Broker, err = broker.New(c)
 	check(t, err)
-	server.Config = broker.Server(k.Broker, c.Log)
+	server.Config = broker.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		k.run.Do(k.start)
+		k.Broker.ServeHTTP(w, r)
+	}), c.Log)
 	server.Config.ConnState = k.busy.note
 	server.Start()
+	t.Cleanup(k.Stop)
 	t.Cleanup(server.Close)
 	k.HTTP = server.Client()
 	k.Client, err = client.New(issuer, k.HTTP, client.WithClock(k.Clock.Now))
@@ -185,21 +186,6 @@ func (k *Broker) SignIn(t testing.TB) (*client.Wallet, api.Session) {
 	session, err := k.Client.SignIn(t.Context(), w, 1)
 	check(t, err)
 	return w, session
-}
-
-func newAuditLog(t testing.TB, issuer string, key *token.AuditKey) *audit.Log {
-	t.Helper()
-	origin, err := token.AuditOrigin(issuer)
-	check(t, err)
-	signer, err := key.Signer(origin)
-	check(t, err)
-	text, err := key.Verifier(origin)
-	check(t, err)
-	verifier, err := note.NewVerifier(text)
-	check(t, err)
-	log, err := audit.NewLog(origin, signer, verifier)
-	check(t, err)
-	return log
 }
 
 func newKey(t testing.TB, purpose token.Purpose) *token.Key {

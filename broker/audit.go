@@ -169,7 +169,7 @@ func (b *Broker) serveAuditCheckpoint(c *call) error {
 	}
 	var head audit.Checkpoint
 	err := b.Store.View(c.ctx, func(tx *sql.Tx) (err error) {
-		head, err = b.AuditLog.Head(c.ctx, tx)
+		head, err = b.Audit.Head(c.ctx, tx)
 		return err
 	})
 	if err != nil {
@@ -186,7 +186,7 @@ func (b *Broker) serveAuditProof(c *call) error {
 	}
 	var p audit.Inclusion
 	err := b.Store.View(c.ctx, func(tx *sql.Tx) (err error) {
-		p, err = b.AuditLog.Inclusion(c.ctx, tx, c.r.PathValue("entry"))
+		p, err = b.Audit.Inclusion(c.ctx, tx, c.r.PathValue("entry"))
 		return err
 	})
 	if err != nil {
@@ -209,7 +209,7 @@ func (b *Broker) serveAuditConsistency(c *call) error {
 	var proof []audit.Digest
 	var head audit.Checkpoint
 	err = b.Store.View(c.ctx, func(tx *sql.Tx) (err error) {
-		proof, head, err = b.AuditLog.Consistency(c.ctx, tx, from, to)
+		proof, head, err = b.Audit.Consistency(c.ctx, tx, from, to)
 		return err
 	})
 	if err != nil {

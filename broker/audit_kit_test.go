@@ -1,8 +1,6 @@
 package broker_test
 
 import (
-	"context"
-	"database/sql"
 	"encoding/json"
 	"net/url"
 	"strings"
@@ -14,20 +12,6 @@ import (
 	"agentkeys/client"
 	"agentkeys/identity"
 )
-
-// placeAll gives every record its place in the tree.
-func placeAll(t *testing.T, k *agentkeystest.Broker) {
-	t.Helper()
-	for more := true; more; {
-		err := k.Store.Update(context.Background(), func(tx *sql.Tx) (err error) {
-			_, more, err = k.AuditLog.Extend(context.Background(), tx, 1000)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // withAuditor makes a wallet, and the change that makes it an auditor's.
 func withAuditor(t *testing.T) (*client.Wallet, func(*broker.Config)) {
@@ -65,7 +49,8 @@ func readAudit(t *testing.T, k *agentkeystest.Broker, p agentkeystest.Party, que
 	return send(t, k, "GET", api.PathAuditEntries+query, "", "Authorization", "Bearer "+p.Session.SessionJWT)
 }
 
-func tenant(p agentkeystest.Party) string { return strings.ToLower(p.Address()) }
+// tagOf is the tenant tag of a party.
+func tagOf(p agentkeystest.Party) string { return strings.ToLower(p.Address()) }
 
 // count is how many entries there are of an action.
 func count(page api.AuditEntries, action string) (n int) {

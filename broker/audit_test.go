@@ -43,13 +43,13 @@ func TestAuditEntriesAreShownToWhomTheyConcern(t *testing.T) {
 		page := entries(t, k, tc.who, "?limit=1000")
 		if page.Scope != tc.scope || page.More || page.Cursor != "" || count(page, "auth.wallet.verify") != tc.signIns ||
 			count(page, "mint.aws_creds") != tc.mints || count(page, "grant.create") != tc.grants {
-			t.Errorf("%s: %+v; want %+v", tenant(tc.who), page, tc)
+			t.Errorf("%s: %+v; want %+v", tagOf(tc.who), page, tc)
 		}
 	}
 	for _, e := range entries(t, k, owner, "").Entries {
 		switch e.Action {
 		case "mint.aws_creds":
-			if e.Shown != api.ShownInPart || e.Wallet != tenant(daemon) || e.Agent != "test-agent" || e.GrantID != g.GrantID || e.Tenant != tenant(owner) ||
+			if e.Shown != api.ShownInPart || e.Wallet != tagOf(daemon) || e.Agent != "test-agent" || e.GrantID != g.GrantID || e.Tenant != tagOf(owner) ||
 				e.ScopePath != "a" || e.Status != "confirmed" || e.CredentialID == "" && e.Outcome == "confirmed" {
 				t.Errorf("a mint in the owner's prefix: %+v", e)
 			}
@@ -130,11 +130,11 @@ func TestAuditReadsAreRecorded(t *testing.T) {
 		{"own", p, "", 200, "confirmed", "", "own, 1 shown", "", ""},
 		{"filtered", p, "?action=grant.create&outcome=confirmed&since=5&order=asc&grant_id=grn-1", 200, "confirmed", "",
 			"own, 0 shown: action=grant.create outcome=confirmed grant_id=grn-1 since=5 order=asc", "", ""},
-		{"own tenant", p, "?tenant=" + tenant(p), 200, "confirmed", "", "own, 0 shown", "", "tenant=" + tenant(p) + " "},
-		{"another's", p, "?tenant=" + tenant(other), 403, "refused", "auditor_required", "", "", "tenant=" + tenant(other) + " "},
+		{"own tenant", p, "?tenant=" + tagOf(p), 200, "confirmed", "", "own, 0 shown", "", "tenant=" + tagOf(p) + " "},
+		{"another's", p, "?tenant=" + tagOf(other), 403, "refused", "auditor_required", "", "", "tenant=" + tagOf(other) + " "},
 		{"no filter", p, "?limits=5", 400, "refused", "unknown_field", "", "", ""},
 		{"no session", ended, "", 401, "refused", "malformed_token", "", "", ""},
-		{"auditor", auditing, "?tenant=" + tenant(p), 200, "confirmed", "", "all, 0 shown", tenant(p), "tenant=" + tenant(p) + " "},
+		{"auditor", auditing, "?tenant=" + tagOf(p), 200, "confirmed", "", "all, 0 shown", tagOf(p), "tenant=" + tagOf(p) + " "},
 		{"auditor, by account", auditing, "?account=" + p.Session.OmniAccount, 200, "confirmed", "", "all, 6 shown", p.Session.OmniAccount, "account=" + p.Session.OmniAccount + " "},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestAuditReadsAreRecorded(t *testing.T) {
 			readers = append(readers, e.Wallet)
 		}
 	}
-	if !slices.Equal(readers, []string{tenant(auditing), tenant(auditing)}) {
+	if !slices.Equal(readers, []string{tagOf(auditing), tagOf(auditing)}) {
 		t.Errorf("readers %v, want the auditor twice", readers)
 	}
 	if page := entries(t, k, other, "?action=audit.read"); len(page.Entries) != 0 {
@@ -181,10 +181,10 @@ func TestNoEntriesWithoutTheirRecord(t *testing.T) {
 	p := k.Party(t)
 	direct := execDirectly(t, path)
 	direct("CREATE TRIGGER full BEFORE INSERT ON audit_records BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END")
-	for _, query := range []string{"", "?tenant=" + tenant(p) + "0", "?nothing=1"} {
+	for _, query := range []string{"", "?tenant=" + tagOf(p) + "0", "?nothing=1"} {
 		a := readAudit(t, k, p, query)
 		a.refused(t, 503, "audit_unavailable")
-		if strings.Contains(string(a.body), tenant(p)) {
+		if strings.Contains(string(a.body), tagOf(p)) {
 			t.Errorf("the answer tells of records: %s", a.body)
 		}
 	}
@@ -255,7 +255,7 @@ func TestPagingWhileWritersAppend(t *testing.T) {
 	owner := k.Party(t)
 	for range 150 {
 		appendEntry(t, k, owner.Session.OmniAccount, "")
-		appendEntry(t, k, "of somebody", tenant(owner))
+		appendEntry(t, k, "of somebody", tagOf(owner))
 		appendEntry(t, k, "of somebody", "0xother")
 	}
 	began := int64(len(records(t, k)))
@@ -268,7 +268,7 @@ func TestPagingWhileWritersAppend(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					appendEntry(t, k, []string{owner.Session.OmniAccount, "of somebody"}[n%2], []string{"", tenant(owner), "0xother"}[(n+i)%3])
+					appendEntry(t, k, []string{owner.Session.OmniAccount, "of somebody"}[n%2], []string{"", tagOf(owner), "0xother"}[(n+i)%3])
 				}
 			}
 		})
@@ -296,7 +296,7 @@ func TestPagingWhileWritersAppend(t *testing.T) {
 					if last != 0 && (e.Place-last)*tc.order <= 0 {
 						t.Errorf("place %d comes behind %d", e.Place, last)
 					}
-					if tc.who.Wallet == owner.Wallet && e.OmniAccount != owner.Session.OmniAccount && e.Tenant != tenant(owner) {
+					if tc.who.Wallet == owner.Wallet && e.OmniAccount != owner.Session.OmniAccount && e.Tenant != tagOf(owner) {
 						t.Errorf("the owner is shown %+v", e)
 					}
 					last = e.Place

@@ -19,7 +19,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"agentkeys/anchor"
 	"agentkeys/audit"
 	"agentkeys/auth"
 	"agentkeys/broker"
@@ -77,15 +76,12 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	if err != nil {
 		return err
 	}
-	if c.AnchorFile != "" {
-		file, err := openAnchor(c.AnchorFile)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-		parts.Anchors = append(parts.Anchors, broker.Anchor{Name: file.Name(), Put: file.Put})
+	files, err := openAuditFiles(c)
+	if err != nil {
+		return err
 	}
-	b, err := takeOver(ctx, parts)
+	defer func() { err = errors.Join(err, files.close()) }()
+	b, err := takeOver(ctx, parts, files)
 	if err != nil {
 		return err
 	}
@@ -105,15 +101,19 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	}
 	logAWS(log, c)
 	log.Info("serving", "issuer", c.Issuer, "bind", public.Addr().String(), "version", version(),
-		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID())
+		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID(), "audit_key", keys.audit.ID())
 	err = serveAll(ctx, servers, c.ShutdownGrace)
 	log.Info("stopped")
 	return err
 }
 
-// takeOver makes the broker and settles what an earlier process left undecided, before
-// anybody can ask for it.
-func takeOver(ctx context.Context, parts broker.Config) (*broker.Broker, error) {
+// takeOver holds the audit log against what was seen of it, makes the broker and
+// settles what an earlier process left undecided, before anybody can ask for it.
+func takeOver(ctx context.Context, parts broker.Config, files *auditFiles) (*broker.Broker, error) {
+	if err := checkAudit(ctx, parts.Store, parts.Audit, files); err != nil {
+		return nil, err
+	}
+	files.into(&parts)
 	b, err := broker.New(parts)
 	if err != nil {
 		return nil, err
@@ -122,17 +122,6 @@ func takeOver(ctx context.Context, parts broker.Config) (*broker.Broker, error) 
 		return nil, fmt.Errorf("settling what an earlier start left undecided: %w", err)
 	}
 	return b, nil
-}
-
-func openAnchor(path string) (*anchor.File, error) {
-	file, err := anchor.OpenFile(path)
-	switch {
-	case errors.Is(err, anchor.ErrInUse):
-		return nil, hint{err, "stop the other broker first; one anchor file has one"}
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, hint{err, "if there was one, find out where it went before you make another: it held the records"}
-	}
-	return file, err
 }
 
 // databaseHint adds what to do, where the error does not say it itself. It never
@@ -147,9 +136,10 @@ func databaseHint(err error) error {
 	return err
 }
 
-// keySet holds the loaded keys of both purposes; the first of each signs.
+// keySet holds the loaded keys of all purposes; the first of each list signs.
 type keySet struct {
 	oidc, session []*token.Key
+	audit         *token.AuditKey
 	certificates  []*token.Certificate
 }
 
@@ -160,6 +150,9 @@ func loadKeys(c config.Config) (keySet, error) {
 		return k, err
 	}
 	if k.session, err = loadPurpose(token.PurposeSession, c.SessionKeyFile, c.SessionExtraKeys); err != nil {
+		return k, err
+	}
+	if k.audit, err = token.LoadAuditKeyFile(c.AuditKeyFile); err != nil {
 		return k, err
 	}
 	for _, path := range c.OIDCCertificates {
@@ -184,10 +177,11 @@ func loadPurpose(purpose token.Purpose, signing string, extra []string) ([]*toke
 	return keys, nil
 }
 
-// background runs a function until its context ends, or the function that is
-// returned is called, which waits for its end.
+// background runs a function until the function that is returned is called, which
+// waits for its end. That ctx ends is not enough: requests may be under way that need
+// what runs.
 func background(ctx context.Context, run func(context.Context)) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -242,6 +236,10 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 	if err != nil {
 		return fail(err)
 	}
+	records, err := auditLog(c, keys.audit)
+	if err != nil {
+		return fail(err)
+	}
 	aws, err := awsPart(c, identities, log)
 	if err != nil {
 		return fail(err)
@@ -251,7 +249,7 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 	}
 	return broker.Config{
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: c.GrantMax, GrantOptional: !c.RequireGrant, CallSkew: c.CallSkew,
-		Budgets: broker.Budgets(c.Mints), AWS: aws,
+		Budgets: broker.Budgets(c.Mints), AWS: aws, Audit: records, AnchorsFollow: c.AuditPolicy == config.SQLitePrimary,
 		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint, TagKey: c.OIDCTagKey,
 		JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
 	}, identities, nil
