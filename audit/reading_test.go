@@ -51,7 +51,7 @@ func appendSome(t *testing.T, s *store.Store, rnd *rand.Rand, n int) {
 	err := s.Update(t.Context(), func(tx *sql.Tx) error {
 		for range n {
 			r := audit.Record{Time: noon.Add(time.Duration(rnd.IntN(100)) * time.Second), RequestID: "r",
-				Action: pick("mint.oidc_jwt", "mint.aws_creds", "audit.read"), Outcome: pick(audit.Issued, audit.Refused),
+				Action: pick("mint.oidc_jwt", "mint.aws_credentials", "audit.read"), Outcome: pick(audit.Issued, audit.Refused),
 				OmniAccount: pick("", "aa", "bb", "cc"), Tenant: pick("", "0xa", "0xb", "aa", "bb"), GrantID: pick("", "grn-1", "grn-2")}
 			if err := audit.Append(t.Context(), tx, &r); err != nil {
 				return err
@@ -207,7 +207,7 @@ func TestPagesExamineABoundedNumber(t *testing.T) {
 func TestStatus(t *testing.T) {
 	s := newStore(t)
 	intent := func(outcome string) *audit.Record {
-		return &audit.Record{Time: noon, RequestID: "r", Action: "mint.aws_creds", Outcome: outcome}
+		return &audit.Record{Time: noon, RequestID: "r", Action: "mint.aws_credentials", Outcome: outcome}
 	}
 	want := []string{"pending", "confirmed", "confirmed", "quarantined", "quarantined", "failed", "failed", "failed", "confirmed", "confirmed", "confirmed"}
 	err := s.Update(t.Context(), func(tx *sql.Tx) error {

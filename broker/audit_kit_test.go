@@ -11,6 +11,7 @@ import (
 	"agentkeys/broker"
 	"agentkeys/client"
 	"agentkeys/identity"
+	"agentkeys/token"
 )
 
 // withAuditor makes a wallet, and the change that makes it an auditor's.
@@ -68,4 +69,9 @@ func query(pairs ...string) string {
 		v.Add(pairs[i], pairs[i+1])
 	}
 	return "?" + v.Encode()
+}
+
+// asSubject is an identity as a session has it.
+func asSubject(id identity.Identity) token.Subject {
+	return token.Subject{IdentityType: string(id.Type), IdentityValue: id.Value, OmniAccount: id.OmniAccount(), Wallet: id.Wallet()}
 }

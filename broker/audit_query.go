@@ -106,7 +106,9 @@ const lastSecond = 253402300799
 
 // whose says whose records the query is for. It is the one part of a query that is
 // personal, so it stands where a person can be erased from.
-func (q *auditQuery) whose() string { return named("account", q.Account) + named("tenant", q.Tenant) }
+func (q *auditQuery) whose() string {
+	return strings.TrimSpace(named("account", q.Account) + named("tenant", q.Tenant))
+}
 
 // filters says what else limits the query.
 func (q *auditQuery) filters() string {

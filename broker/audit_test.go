@@ -4,8 +4,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,13 +40,13 @@ func TestAuditEntriesAreShownToWhomTheyConcern(t *testing.T) {
 	} {
 		page := entries(t, k, tc.who, "?limit=1000")
 		if page.Scope != tc.scope || page.More || page.Cursor != "" || count(page, "auth.wallet.verify") != tc.signIns ||
-			count(page, "mint.aws_creds") != tc.mints || count(page, "grant.create") != tc.grants {
+			count(page, "mint.aws_credentials") != tc.mints || count(page, "grant.create") != tc.grants {
 			t.Errorf("%s: %+v; want %+v", tagOf(tc.who), page, tc)
 		}
 	}
 	for _, e := range entries(t, k, owner, "").Entries {
 		switch e.Action {
-		case "mint.aws_creds":
+		case "mint.aws_credentials":
 			if e.Shown != api.ShownInPart || e.Wallet != tagOf(daemon) || e.Agent != "test-agent" || e.GrantID != g.GrantID || e.Tenant != tagOf(owner) ||
 				e.ScopePath != "a" || e.Status != "confirmed" || e.CredentialID == "" && e.Outcome == "confirmed" {
 				t.Errorf("a mint in the owner's prefix: %+v", e)
@@ -130,12 +128,12 @@ func TestAuditReadsAreRecorded(t *testing.T) {
 		{"own", p, "", 200, "confirmed", "", "own, 1 shown", "", ""},
 		{"filtered", p, "?action=grant.create&outcome=confirmed&since=5&order=asc&grant_id=grn-1", 200, "confirmed", "",
 			"own, 0 shown: action=grant.create outcome=confirmed grant_id=grn-1 since=5 order=asc", "", ""},
-		{"own tenant", p, "?tenant=" + tagOf(p), 200, "confirmed", "", "own, 0 shown", "", "tenant=" + tagOf(p) + " "},
-		{"another's", p, "?tenant=" + tagOf(other), 403, "refused", "auditor_required", "", "", "tenant=" + tagOf(other) + " "},
+		{"own tenant", p, "?tenant=" + tagOf(p), 200, "confirmed", "", "own, 0 shown", "", "tenant=" + tagOf(p)},
+		{"another's", p, "?tenant=" + tagOf(other), 403, "refused", "auditor_required", "", "", "tenant=" + tagOf(other)},
 		{"no filter", p, "?limits=5", 400, "refused", "unknown_field", "", "", ""},
 		{"no session", ended, "", 401, "refused", "malformed_token", "", "", ""},
-		{"auditor", auditing, "?tenant=" + tagOf(p), 200, "confirmed", "", "all, 0 shown", tagOf(p), "tenant=" + tagOf(p) + " "},
-		{"auditor, by account", auditing, "?account=" + p.Session.OmniAccount, 200, "confirmed", "", "all, 6 shown", p.Session.OmniAccount, "account=" + p.Session.OmniAccount + " "},
+		{"auditor", auditing, "?tenant=" + tagOf(p), 200, "confirmed", "", "all, 0 shown", tagOf(p), "tenant=" + tagOf(p)},
+		{"auditor, by account", auditing, "?account=" + p.Session.OmniAccount, 200, "confirmed", "", "all, 6 shown", p.Session.OmniAccount, "account=" + p.Session.OmniAccount},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			before := len(records(t, k))
@@ -144,7 +142,6 @@ func TestAuditReadsAreRecorded(t *testing.T) {
 			}
 			all := records(t, k)
 			r := all[0]
-			r.ScopePath = strings.Replace(r.ScopePath, "\n", "", 1)
 			if len(all) != before+1 || r.Action != "audit.read" || r.Outcome != tc.outcome || r.Reason != tc.reason || r.Detail != tc.detail || r.Tenant != tc.tenant ||
 				r.Source != "127.0.0.1" || r.ScopePath != tc.scope {
 				t.Errorf("%d records, the newest %+v", len(all)-before, r)
@@ -424,7 +421,7 @@ func TestAuditScopeIsTheSessionsIdentity(t *testing.T) {
 		t.Errorf("a session was made of an identity with another's wallet: %+v", s)
 	}
 	mail := identity.Identity{Type: identity.Email, Value: strings.ToLower(auditor.Address())}
-	jwt, _, err := k.Sessions.Issue(token.Subject{IdentityType: string(mail.Type), IdentityValue: mail.Value, OmniAccount: mail.OmniAccount()}, k.Clock.Now())
+	jwt, _, err := k.Sessions.Issue(asSubject(mail), k.Clock.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,14 +438,7 @@ func TestAuditClientHearsRefusals(t *testing.T) {
 	p := k.Party(t)
 	_, err = k.Client.AuditEntries(t.Context(), p.Session.SessionJWT, client.AuditQuery{Account: strings.Repeat("a", 64)}, "")
 	wantCode(t, err, api.CodeAuditorRequired)
-	_, err = k.Client.AuditCheckpoint(t.Context())
-	wantCode(t, err, api.CodeAuditPending)
-	_, err = k.Client.AuditConsistency(t.Context(), 1, 0)
-	wantCode(t, err, api.CodeAuditPending)
 	for _, err := range k.Client.AuditAll(t.Context(), p.Session.SessionJWT, client.AuditQuery{Outcome: "A B"}) {
 		wantCode(t, err, api.CodeBadRequest)
-	}
-	if fmt.Sprint(http.StatusConflict) != fmt.Sprint(api.KindOf(api.CodeAuditPending).Status) {
-		t.Error("pending is not 409")
 	}
 }

@@ -329,7 +329,7 @@ func TestSettlingBringsItsRecordsTogether(t *testing.T) {
 	var waiting atomic.Int32
 	flushed := make(chan struct{})
 	k, _ := agentkeystest.NewWithAWS(t, func(c *broker.Config) {
-		c.Anchors = append(c.Anchors, broker.Anchor{Name: "file", Put: func(ctx context.Context, _ audit.Record) error {
+		c.Anchors = append(c.Anchors, broker.Anchor{Name: "file", Put: func(ctx context.Context, _ ...audit.Entry) error {
 			if waiting.Add(1) == many {
 				close(flushed)
 			}

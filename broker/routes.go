@@ -46,8 +46,8 @@ func (rt route) matches(u *url.URL) bool {
 	if !wild {
 		return rt.path == u.Path
 	}
-	rest, ok := strings.CutPrefix(u.EscapedPath(), prefix)
-	return ok && rest != "" && !strings.Contains(rest, "/")
+	rest, ok := strings.CutPrefix(path.Clean(u.Path), prefix)
+	return ok && path.Clean(u.Path) == u.Path && !strings.Contains(rest, "/")
 }
 
 func (b *Broker) routes() http.Handler {
