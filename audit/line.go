@@ -6,10 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
-
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // MaxLine is the longest line of an export in bytes, with its line break: an entry
@@ -33,7 +32,7 @@ func (e *Entry) Line() []byte {
 	if len(e.Person) == 0 {
 		l.Person = e.PersonText()
 	}
-	l.Hash = Digest(tlog.RecordHash(l.Leaf))
+	l.Hash = hashLeaf(l.Leaf)
 	return l.Append(nil)
 }
 
@@ -199,7 +198,7 @@ func (l *RawLine) Check() error {
 	if l.Leaf == nil {
 		return nil
 	}
-	if got := Digest(tlog.RecordHash(l.Leaf)); got != l.Hash {
+	if got := hashLeaf(l.Leaf); got != l.Hash {
 		return fmt.Errorf("want the hash %s, got %s", l.Hash, got)
 	}
 	if l.Person == nil {
@@ -216,7 +215,10 @@ func strictly(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("want a JSON object of the members of a record: %w", err)
+		return fmt.Errorf("want a JSON object with known members: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("want one JSON object, got something behind it")
 	}
 	return nil
 }

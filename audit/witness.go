@@ -1,0 +1,167 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+)
+
+// A Witness is what was seen of a log elsewhere: a file of heads, or a file of records,
+// or both in one, a line each in the order of the log. It is read along with the log,
+// so it may be of any length.
+type Witness struct {
+	name  string
+	lines *bufio.Reader
+	line  int64 // of next
+	next  seen
+	ended bool
+}
+
+// seen is a line of a witness.
+type seen struct {
+	at     int64 // the size of a head, the place of a record
+	digest Digest
+	note   string // of a head
+	id     string // of a record, where its line has it
+}
+
+// NewWitness reads the lines of r. The name says where they are from.
+func NewWitness(name string, r io.Reader) *Witness {
+	return &Witness{name: name, lines: bufio.NewReaderSize(r, MaxLine)}
+}
+
+// headText is a head as files of witnessed heads have it, in JSON:
+// {"time":"…","size":1,"checkpoint":"…"}.
+type headText struct {
+	Time       string `json:"time"`
+	Size       int64  `json:"size"`
+	Checkpoint string `json:"checkpoint"`
+}
+
+// parseHead reads a line of a file of heads. It does not look at the signature.
+func parseHead(line []byte) (Checkpoint, error) {
+	var text headText
+	if err := strictly(line, &text); err != nil {
+		return Checkpoint{}, err
+	}
+	if _, err := time.Parse(time.RFC3339, text.Time); err != nil {
+		return Checkpoint{}, fmt.Errorf("time: want RFC 3339, got %.40q", text.Time)
+	}
+	c, err := claimed(text.Checkpoint)
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
+	}
+	if c.Size != text.Size {
+		return Checkpoint{}, fmt.Errorf("size: want %d, as the checkpoint has it, got %d", c.Size, text.Size)
+	}
+	return c, nil
+}
+
+// advance reads the next line that can be read. Those that cannot go to unread.
+func (w *Witness) advance(unread func(line int64, err error)) error {
+	for {
+		line, err := w.lines.ReadSlice('\n')
+		w.line++
+		if errors.Is(err, io.EOF) {
+			w.last(line)
+			return nil
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			unread(w.line, fmt.Errorf("want a line of at most %d bytes, got a longer one", MaxLine))
+			if err = skipLine(w.lines); errors.Is(err, io.EOF) {
+				err = nil
+			}
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", w.name, err)
+		}
+		if w.next, err = parseSeen(line); err == nil {
+			return nil
+		}
+		unread(w.line, err)
+	}
+}
+
+// last reads what is behind the last line break. A line that was cut off there was
+// never said to have been written.
+func (w *Witness) last(line []byte) {
+	next, err := parseSeen(line)
+	if err != nil {
+		w.ended, next = true, seen{at: math.MaxInt64}
+	}
+	w.next = next
+}
+
+func skipLine(r *bufio.Reader) error {
+	for {
+		if _, err := r.ReadSlice('\n'); !errors.Is(err, bufio.ErrBufferFull) {
+			return err
+		}
+	}
+}
+
+// parseSeen reads a line of either kind.
+func parseSeen(line []byte) (seen, error) {
+	if bytes.HasPrefix(line, []byte(`{"time":`)) {
+		c, err := parseHead(line)
+		return seen{at: c.Size, digest: c.Root, note: c.Note}, err
+	}
+	l, err := ParseLine(line)
+	if err == nil {
+		err = l.Check()
+	}
+	if err != nil {
+		return seen{}, err
+	}
+	s := seen{at: l.Place, digest: l.Hash}
+	if l.Leaf != nil {
+		leaf, err := parseLeaf(l.Leaf)
+		if err != nil {
+			return seen{}, err
+		}
+		s.id = string(leaf.id)
+	}
+	return s, nil
+}
+
+// CheckpointWitness is one head that was seen elsewhere: the signed note itself.
+func CheckpointWitness(name, checkpoint string) (*Witness, error) {
+	c, err := claimed(checkpoint)
+	if err != nil {
+		return nil, fmt.Errorf("%s: want a checkpoint: %w", name, err)
+	}
+	return &Witness{name: name, lines: bufio.NewReader(bytes.NewReader(nil)), line: 1, next: seen{at: c.Size, digest: c.Root, note: c.Note}}, nil
+}
+
+// position says where in a witness something is.
+func (w *Witness) position() string { return fmt.Sprintf("%s, line %d", w.name, w.line) }
+
+// endText is the line of an export with the head that its records lead to, in JSON.
+type endText struct {
+	Checkpoint string `json:"checkpoint"`
+}
+
+// parseEnd reads such a line, {"checkpoint":"…"}, without looking at the signature. It
+// is false for a line that is not meant to be one.
+func parseEnd(line []byte) (c Checkpoint, is bool, err error) {
+	const begin = `{"checkpoint":`
+	if !bytes.HasPrefix(line, []byte(begin)) {
+		return c, false, nil
+	}
+	var text endText
+	if err := strictly(line, &text); err != nil {
+		return c, true, err
+	}
+	c, err = claimed(text.Checkpoint)
+	if again := append(appendText([]byte(begin), text.Checkpoint), '}'); err == nil && !bytes.Equal(again, bytes.TrimSuffix(line, []byte("\n"))) {
+		err = errors.New("it is not as AgentKeys writes it: another spelling")
+	}
+	return c, true, err
+}
