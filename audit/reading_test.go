@@ -270,6 +270,13 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
+// Where all records were pruned, a follower goes on from where it is.
+func TestFollowingOverNothing(t *testing.T) {
+	if page := readPage(t, newStore(t), audit.Reading{Ascending: true, From: 50, Limit: 1}); page.Next != 50 || page.More {
+		t.Errorf("goes on at %d, more %v; want at 50, and no more", page.Next, page.More)
+	}
+}
+
 func TestCut(t *testing.T) {
 	s := newStore(t)
 	appendSome(t, s, rand.New(rand.NewPCG(7, 8)), 10)

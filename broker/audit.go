@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -86,7 +85,6 @@ func (b *Broker) readEntries(c *call, record *audit.Record) (api.AuditEntries, e
 // The session is proven at each request, so whoever is no auditor any more sees their
 // own from the next start on.
 func (b *Broker) scope(q *auditQuery, id identity.Identity) error {
-	q.caller = id.OmniAccount()
 	if !slices.Contains(b.Auditors, id) {
 		q.Owner = &audit.Owner{Account: id.OmniAccount(), Tenant: id.TenantTag()}
 		if q.Account != "" && q.Account != q.Owner.Account || q.Tenant != "" && q.Tenant != q.Owner.Tenant {
@@ -184,16 +182,15 @@ func (b *Broker) serveAuditProof(c *call) error {
 	if err := b.takeProof(c); err != nil {
 		return err
 	}
-	var p audit.Inclusion
+	var p audit.Proof
 	err := b.Store.View(c.ctx, func(tx *sql.Tx) (err error) {
-		p, err = b.Audit.Inclusion(c.ctx, tx, c.r.PathValue("entry"))
+		p, err = b.Audit.Prove(c.ctx, tx, c.r.PathValue("entry"))
 		return err
 	})
 	if err != nil {
 		return b.auditFailed(err)
 	}
-	return c.writeJSON(api.AuditProof{Origin: p.Head.Origin, Index: p.Index, Size: p.Head.Size, LeafHash: p.Leaf.String(),
-		Hashes: hexHashes(p.Hashes), Checkpoint: p.Head.Note})
+	return c.writeJSON(p) // as api.AuditProof, and as "agentkeys audit verify-proof" reads it
 }
 
 // serveAuditConsistency proves to anybody that the log only grew: without it a
@@ -237,6 +234,8 @@ func (b *Broker) auditFailed(err error) error {
 		return api.Errorf(api.CodeAuditPending, "the tree does not reach that far yet")
 	case errors.As(err, &sizes):
 		return api.Errorf(api.CodeBadRequest, "from and to: %v", sizes)
+	case errors.Is(err, audit.ErrChanged): // which no other try mends
+		return fmt.Errorf("%w: %w", api.Errorf(api.CodeInternal, "see the log"), err)
 	}
 	return b.readFailed(err)
 }
@@ -244,7 +243,7 @@ func (b *Broker) auditFailed(err error) error {
 func hexHashes(hashes []audit.Digest) []string {
 	texts := make([]string, 0, len(hashes))
 	for _, h := range hashes {
-		texts = append(texts, hex.EncodeToString(h[:]))
+		texts = append(texts, h.String())
 	}
 	return texts
 }

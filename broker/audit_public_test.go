@@ -16,6 +16,7 @@ import (
 
 	"agentkeys/agentkeystest"
 	"agentkeys/api"
+	"agentkeys/audit"
 )
 
 // A verifier knows the log by its public key, and has tlog and note: nothing of ours.
@@ -108,6 +109,22 @@ func TestOwnersVerifyTheirEntries(t *testing.T) {
 	}
 	if len(page.Entries) != 4 {
 		t.Errorf("%d entries, want 4", len(page.Entries))
+	}
+}
+
+// "agentkeys audit verify-proof" reads the broker's answer as it is.
+func TestAnswersAreProofs(t *testing.T) {
+	k := agentkeystest.New(t)
+	k.Party(t)
+	head := k.Head(t)
+	e := records(t, k)[0]
+	a := send(t, k, "GET", api.PathAuditProof+e.ID, "")
+	p, err := audit.ParseProof(a.body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := p.Verify(head.Origin, []note.Verifier{newVerifier(t, k).Verifier}, *p.Leaf); err != nil || got != head {
+		t.Errorf("verified to %+v, %v; want %+v", got, err, head)
 	}
 }
 

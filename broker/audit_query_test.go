@@ -9,7 +9,7 @@ import (
 // What is read as a query is within its limits, and leads from its cursor to the same
 // place; a cursor is read in its one spelling.
 func FuzzAuditQuery(f *testing.F) {
-	q := auditQuery{Reading: audit.Reading{Limit: audit.DefaultLimit}, caller: "aa"}
+	q := auditQuery{Reading: audit.Reading{Limit: audit.DefaultLimit, Owner: &audit.Owner{Account: "aa"}}}
 	f.Add("", q.cursorAt(7), int64(7))
 	f.Add("limit=1000&order=asc&since=0&until=253402300799", "AQ", int64(1))
 	f.Add("action=a.b&outcome=c&grant_id=grn-1&account=aa&tenant=0xa", "AQAAAAAAAAAHAAAAAAAAAAA", int64(1<<62))
@@ -23,7 +23,7 @@ func FuzzAuditQuery(f *testing.F) {
 			len(q.filters())+len("own, 1000 shown") > 512 || len(q.whose()) > 256 {
 			t.Errorf("%q is read as %+v", raw, q)
 		}
-		q.caller = "aa"
+		q.Owner = &audit.Owner{Account: "aa"}
 		if place > 0 {
 			q.cursor = q.cursorAt(place)
 			if err := q.locate(); err != nil || q.From != place {

@@ -195,7 +195,8 @@ func TestNoEntriesWithoutTheirRecord(t *testing.T) {
 func TestAuditorsAreCheckedAtEachRequest(t *testing.T) {
 	auditor, change := withAuditor(t)
 	dir := t.TempDir()
-	k := agentkeystest.NewAt(t, filepath.Join(dir, "agentkeys.db"), change)
+	var taken broker.Config
+	k := agentkeystest.NewAt(t, filepath.Join(dir, "agentkeys.db"), change, func(c *broker.Config) { taken = *c })
 	other := k.Party(t)
 	p := signIn(t, k, auditor)
 	query := "?account=" + other.Session.OmniAccount
@@ -214,8 +215,9 @@ func TestAuditorsAreCheckedAtEachRequest(t *testing.T) {
 	k.Clock.Move(6 * time.Hour)
 	readAudit(t, k, p, query).refused(t, 401, "token_expired")
 	for _, id := range []identity.Identity{{}, {Type: "evm", Value: auditor.Address()}, {Type: identity.Email, Value: "Alice@example.com"}} {
-		if _, err := broker.New(broker.Config{Auditors: []identity.Identity{id}}); err == nil {
-			t.Errorf("auditor %+v was taken", id)
+		taken.Auditors = []identity.Identity{id}
+		if _, err := broker.New(taken); err == nil || !strings.Contains(err.Error(), "auditors") {
+			t.Errorf("auditor %+v: %v", id, err)
 		}
 	}
 }
@@ -440,5 +442,46 @@ func TestAuditClientHearsRefusals(t *testing.T) {
 	wantCode(t, err, api.CodeAuditorRequired)
 	for _, err := range k.Client.AuditAll(t.Context(), p.Session.SessionJWT, client.AuditQuery{Outcome: "A B"}) {
 		wantCode(t, err, api.CodeBadRequest)
+	}
+}
+
+// A follower asks again with the cursor of the last page, and gets what was appended
+// since: once, and in order.
+func TestFollowingTheLogOverHTTP(t *testing.T) {
+	k := agentkeystest.New(t)
+	p := k.Party(t)
+	q := client.AuditQuery{Ascending: true, Action: "mint.oidc_jwt", Limit: 2}
+	var got []string
+	cursor := ""
+	for minted := range 4 {
+		for more := true; more; {
+			page, err := k.Client.AuditEntries(t.Context(), p.Session.SessionJWT, q, cursor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range page.Entries {
+				got = append(got, e.TokenID)
+			}
+			if page.Cursor == "" {
+				t.Fatalf("after %d mints there is no cursor to follow with: %+v", minted, page)
+			}
+			cursor, more = page.Cursor, page.More
+		}
+		for range minted {
+			if _, err := k.Client.MintOIDC(t.Context(), p.Session.SessionJWT); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var want []string
+	all := records(t, k)
+	slices.Reverse(all)
+	for _, r := range all {
+		if r.Action == "mint.oidc_jwt" {
+			want = append(want, r.TokenID)
+		}
+	}
+	if want = want[:3]; !slices.Equal(got, want) { // the last three come with the next page
+		t.Errorf("followed %v, want %v", got, want)
 	}
 }
