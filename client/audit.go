@@ -100,12 +100,18 @@ func (c *Client) AuditCheckpoint(ctx context.Context) (string, error) {
 }
 
 // AuditProof returns the proof that a record is in the tree, for the caller to check.
-// A record that has no place there yet is api.CodeAuditPending: it has one within a
-// second. It takes no session.
+// A record that has no place there yet has one within a second, so it is asked for
+// again when the broker says, at most five times in all; then it is
+// api.CodeAuditPending. It takes no session.
 func (c *Client) AuditProof(ctx context.Context, recordID string) (api.AuditProof, error) {
-	var answer api.AuditProof
-	err := c.send(ctx, http.MethodGet, api.PathAuditProof+url.PathEscape(recordID), "", nil, nil, &answer)
-	return answer, err
+	for sent := 1; ; sent++ {
+		var answer api.AuditProof
+		err := c.send(ctx, http.MethodGet, api.PathAuditProof+url.PathEscape(recordID), "", nil, nil, &answer)
+		var pending *api.Error
+		if !errors.As(err, &pending) || pending.Code != api.CodeAuditPending || sent == maxSends || wait(ctx, min(pending.RetryAfter, longestPause)) != nil {
+			return answer, err
+		}
+	}
 }
 
 // AuditConsistency returns the proof that the tree of size to begins with the tree of

@@ -27,6 +27,7 @@ They change nothing, but for import, which fills an empty log.
 	cmd.AddCommand(p.auditVerify())
 	cmd.AddCommand(p.auditProve())
 	cmd.AddCommand(p.auditVerifyProof())
+	cmd.AddCommand(p.auditMine())
 	return cmd
 }
 
