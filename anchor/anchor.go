@@ -7,10 +7,10 @@
 // their log, each best on another disk than the database.
 //
 // What they keep safe: a record whose Put returned nil, a head whose Publish did, is on
-// the disk, whole, in the file of that name, whatever happens to the process or the power afterwards
-// and as far as the disk keeps what it says it has flushed. When the disk fails,
-// when something else writes to the file, cuts it, moves it or takes it away,
-// the next Put says so and nothing is acknowledged.
+// the disk, whole, in the file of that name, whatever happens to the process or the
+// power afterwards and as far as the disk keeps what it says it has flushed. When the
+// disk fails, when something else writes to the file, cuts it, moves it or takes it
+// away, the next Put or Publish says so and nothing is acknowledged.
 //
 // What they do not: whoever can write a file can change it. That shows only where
 // records are held against a head, and a head against the key that signed it, which
