@@ -22,12 +22,13 @@ import (
 
 	"agentkeys/audit"
 	"agentkeys/auth"
+	"agentkeys/identity"
 	"agentkeys/store"
 	"agentkeys/token"
 )
 
 // Config is what a broker is made of. Every member is required but AWS, Anchors,
-// AnchorsFollow, GrantOptional and TrustedProxies.
+// AnchorsFollow, Auditors, GrantOptional and TrustedProxies.
 type Config struct {
 	Issuer         string
 	Store          *store.Store
@@ -38,16 +39,17 @@ type Config struct {
 	TagKey         string // of the session tag and claim in what Mint makes, as discovery advertises it
 	Sealer         *token.Sealer
 	GrantProofs    *token.GrantProofs
-	GrantMaxLife   time.Duration  // the longest life of a grant
-	GrantOptional  bool           // a wallet may mint for its own prefix without a grant: for a migration
-	CallSkew       time.Duration  // how far issued_at of a call may be from now, either way
-	Budgets        Budgets        // of AWS credentials
-	AWS            *AWS           // nil where the broker gives no AWS credentials
-	Audit          *audit.Log     // signs the heads of the audit log
-	Anchors        []Anchor       // beside the database
-	AnchorsFollow  bool           // answers leave when the database has their records; without it, when every anchor has them
-	JWKSMaxAge     time.Duration  // how long clients may keep the JWKS
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	GrantMaxLife   time.Duration       // the longest life of a grant
+	GrantOptional  bool                // a wallet may mint for its own prefix without a grant: for a migration
+	CallSkew       time.Duration       // how far issued_at of a call may be from now, either way
+	Budgets        Budgets             // of AWS credentials
+	AWS            *AWS                // nil where the broker gives no AWS credentials
+	Audit          *audit.Log          // signs the heads of the audit log
+	Anchors        []Anchor            // beside the database
+	AnchorsFollow  bool                // answers leave when the database has their records; without it, when every anchor has them
+	JWKSMaxAge     time.Duration       // how long clients may keep the JWKS
+	TrustedProxies []netip.Prefix      // whose X-Forwarded-For is believed
+	Auditors       []identity.Identity // who may read all of the audit log
 	Now            func() time.Time
 	Log            *slog.Logger
 
@@ -123,6 +125,11 @@ func (c Config) check() error {
 	}
 	if err := c.checkAnchors(); err != nil {
 		return err
+	}
+	for _, id := range c.Auditors {
+		if err := id.Check(); err != nil {
+			return fmt.Errorf("making the broker: auditors: %w", err)
+		}
 	}
 	if c.AWS != nil {
 		if err := c.AWS.check(); err != nil {

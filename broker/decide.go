@@ -229,10 +229,18 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 	return answer, nil, c.append(ctx, tx, &record)
 }
 
-// budgets bound how many credentials are minted, and how many grants are made.
-type budgets struct{ account, grant, network, grantsOfAccount, grantsOfNetwork *budget }
+// budgets bound how many credentials are minted, how many grants are made, how often
+// the audit log is read, which adds a record each time, and how often it is proven. An
+// account and a network may do of each as much as they may mint, counted apart.
+type budgets struct {
+	account, grant, network          *budget
+	grantsOfAccount, grantsOfNetwork *budget
+	readsOfAccount, readsOfNetwork   *budget
+	proofsOfNetwork                  *budget
+}
 
 func newBudgets(c Budgets) budgets {
 	return budgets{account: newBudget(c.PerAccount), grant: newBudget(c.PerGrant), network: newBudget(c.PerNetwork),
-		grantsOfAccount: newBudget(c.PerAccount), grantsOfNetwork: newBudget(c.PerNetwork)}
+		grantsOfAccount: newBudget(c.PerAccount), grantsOfNetwork: newBudget(c.PerNetwork),
+		readsOfAccount: newBudget(c.PerAccount), readsOfNetwork: newBudget(c.PerNetwork), proofsOfNetwork: newBudget(c.PerNetwork)}
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -32,6 +33,21 @@ var table = []route{
 	{"POST", api.PathGrantCreate, (*Broker).serveGrantCreate},
 	{"GET", api.PathGrantList, (*Broker).serveGrantList},
 	{"POST", api.PathGrantRevoke, (*Broker).serveGrantRevoke},
+
+	{"GET", api.PathAuditEntries, (*Broker).serveAuditEntries},
+	{"GET", api.PathAuditCheckpoint, (*Broker).serveAuditCheckpoint},
+	{"GET", api.PathAuditProof + "{entry}", (*Broker).serveAuditProof},
+	{"GET", api.PathAuditConsistency, (*Broker).serveAuditConsistency},
+}
+
+// matches reports whether a path is the route's, whose last segment may stand for any.
+func (rt route) matches(u *url.URL) bool {
+	prefix, _, wild := strings.Cut(rt.path, "{")
+	if !wild {
+		return rt.path == u.Path
+	}
+	rest, ok := strings.CutPrefix(path.Clean(u.Path), prefix)
+	return ok && path.Clean(u.Path) == u.Path && !strings.Contains(rest, "/")
 }
 
 func (b *Broker) routes() http.Handler {
@@ -71,7 +87,7 @@ func (b *Broker) serveCrossOrigin(c *call) error {
 func (b *Broker) serveNothing(c *call) error {
 	var allowed []string
 	for _, rt := range table {
-		if rt.path == c.r.URL.Path {
+		if rt.matches(c.r.URL) {
 			allowed = append(allowed, rt.method)
 		}
 	}

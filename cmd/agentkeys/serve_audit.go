@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -18,6 +19,7 @@ import (
 	"agentkeys/audit"
 	"agentkeys/broker"
 	"agentkeys/config"
+	"agentkeys/identity"
 	"agentkeys/store"
 	"agentkeys/token"
 )
@@ -50,6 +52,16 @@ func auditLog(c config.Config, key *token.AuditKey) (*audit.Log, error) {
 		verifiers = append(verifiers, v)
 	}
 	return audit.NewLog(origin, signer, verifiers...)
+}
+
+// auditors are the identities "type:value" that the configuration let through.
+func auditors(names []string) []identity.Identity {
+	var ids []identity.Identity
+	for _, name := range names {
+		kind, value, _ := strings.Cut(name, ":")
+		ids = append(ids, identity.Identity{Type: identity.Type(kind), Value: value})
+	}
+	return ids
 }
 
 // auditFiles are the files that the audit log is held against at the start, and that
