@@ -7,11 +7,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"agentkeys/audit"
 	"agentkeys/store"
@@ -19,7 +21,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/mod/sumdb/note"
 	_ "modernc.org/sqlite"
-	"pgregory.net/rapid"
 )
 
 // export gives the whole text of an export, in pages, and calls between before each.
@@ -107,7 +108,7 @@ func erase(t testing.TB, s *store.Store, place int64) {
 		}
 		digest := e.Digest()
 		_, err = tx.Exec(`UPDATE audit_records SET person = $1, salt = x'', identity_type = '', identity_value = '', omni_account = '',
-			wallet = '', source = '', tenant = '', agent = '', scope_path = '' WHERE seq = $2`, digest[:], place)
+			wallet = '', source = '', tenant = '', agent = '', scope_path = '' WHERE seq = $2 AND person = x''`, digest[:], place)
 		return err
 	})
 	if err != nil {
@@ -175,41 +176,43 @@ func placeOf(t testing.TB, text []byte) (places []int64) {
 // export of it is the same bytes, its tree has the same head, and it goes on from there.
 func TestExportAndRestore(t *testing.T) {
 	l, _ := newLog(t)
-	rapid.Check(t, func(rt *rapid.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := mathrand.New(mathrand.NewPCG(seed, 0))
+	for _, n := range []int{1, 2, 17, 255, 256, 257, 520, 520, 520} {
 		s, fresh := newStore(t), newStore(t)
-		n := rapid.SampledFrom([]int{1, 2, 255, 256, 257, 600, 770}).Draw(rt, "records")
 		fill(t, s, 0, n)
 		extend(t, s, l)
-		for _, place := range rapid.SliceOfNDistinct(rapid.Int64Range(1, int64(n)), 0, min(n, 5), rapid.ID).Draw(rt, "erased") {
-			erase(t, s, place)
+		for range random.IntN(4) {
+			erase(t, s, int64(1+random.IntN(n)))
 		}
-		if upto := rapid.Int64Range(0, int64(n)).Draw(rt, "pruned"); upto > 0 {
-			prune(t, s, upto)
+		if upto := max(random.IntN(n+1), n*random.IntN(2)*random.IntN(2)); upto > 0 {
+			prune(t, s, int64(upto))
 		}
 		text := mustExport(t, s, 0, "")
 		done, err := restore(fresh, l, text)
 		if err != nil {
-			rt.Fatal(err)
+			t.Fatal(err)
 		}
 		if done.Records != int64(n) || done.Holes != 0 {
-			rt.Fatalf("restored %+v, want %d records without holes", done, n)
+			t.Fatalf("restored %+v, want %d records without holes", done, n)
 		}
 		if again := mustExport(t, fresh, 0, ""); !bytes.Equal(again, text) {
-			rt.Fatalf("exported\n%s\nand again\n%s", text, again)
+			t.Fatalf("exported\n%s\nand again\n%s", text, again)
 		}
 		for _, s := range []*store.Store{s, fresh} {
 			if r := mustAppend(t, s, record(5000)); r.Seq != int64(n)+1 {
-				rt.Fatalf("the next record has the place %d, want %d", r.Seq, n+1)
+				t.Fatalf("the next record has the place %d, want %d", r.Seq, n+1)
 			}
 			head := extend(t, s, l)
 			if err := s.View(t.Context(), func(tx *sql.Tx) error {
 				_, err := l.Check(t.Context(), tx)
 				return errors.Join(err, l.Extends(t.Context(), tx, head, done.Head))
 			}); err != nil {
-				rt.Fatal(err)
+				t.Fatal(err)
 			}
 		}
-	})
+	}
 }
 
 // A row of each column comes back as it was.
