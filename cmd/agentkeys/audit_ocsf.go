@@ -132,6 +132,11 @@ func ocsfOf(e *audit.Entry) *ocsfEvent {
 	}
 	if event.ClassUID == ocsfAuthentication {
 		event.User, event.Service = &event.Actor.User, &ocsfNamed{"AgentKeys"}
+		for name, value := range map[string]string{"token_id": e.TokenID, "grant_id": e.GrantID, "credential_id": e.CredentialID, "service": e.Service} {
+			if value != "" {
+				event.Unmapped[name] = value
+			}
+		}
 		return event
 	}
 	event.API = &ocsfAPI{Operation: e.Action, Request: &ocsfRequest{e.RequestID}}
