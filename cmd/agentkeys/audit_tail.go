@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -46,7 +47,13 @@ the lines of an export.`,
 			if err != nil {
 				return err
 			}
-			return p.readDatabase(cmd, o.dataDir, func(ctx context.Context, db *store.Store) error { return p.runTail(ctx, db, path, o) })
+			file, err := os.Stat(path)                         // before it is opened
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // which is for Open to tell
+				return fmt.Errorf("following the database: %w", err)
+			}
+			return p.readDatabase(cmd, o.dataDir, func(ctx context.Context, db *store.Store) error {
+				return p.runTail(ctx, db, func() error { return sameFile(path, file) }, o)
+			})
 		},
 	}
 	o.bind(cmd)
@@ -56,19 +63,15 @@ the lines of an export.`,
 	return cmd
 }
 
-func (p *program) runTail(ctx context.Context, db *store.Store, path string, o tailOptions) error {
+// runTail prints the log. check fails once there is no use in following it.
+func (p *program) runTail(ctx context.Context, db *store.Store, check func() error, o tailOptions) error {
 	t := &tail{db: db, w: p.stdout, json: o.json}
 	if err := t.begin(ctx, o.lines); err != nil || !o.follow {
 		return err
 	}
-	file, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("following the database: %w", err)
-	}
 	ticker := time.NewTicker(tailInterval)
 	defer ticker.Stop()
-	same := func() error { return sameFile(path, file) }
-	if err := t.follow(ctx, ticker.C, same); !errors.Is(err, context.Canceled) {
+	if err := t.follow(ctx, ticker.C, check); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
