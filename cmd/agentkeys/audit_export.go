@@ -45,8 +45,8 @@ another one, so one that is there is complete; on standard output the last line 
 Of a pruned record there is its hash, and of an erased one all but what was personal. With --tenant
 the records of all others are there as hashes: the tenant can check the file and reads nothing else.
 
---format ocsf writes events of the Open Cybersecurity Schema Framework ` + ocsfVersion + ` for a SIEM, without what
-is pruned; they can be neither checked nor imported.`,
+--format ocsf writes events of the Open Cybersecurity Schema Framework ` + ocsfVersion + ` for a SIEM, without
+what is pruned; they can be neither checked nor imported.`,
 		Example: `  agentkeys audit export --data-dir /var/lib/agentkeys --out audit-1.ndjson
   agentkeys audit export --data-dir /var/lib/agentkeys --out audit-2.ndjson --after audit-1.ndjson`,
 		Args: usageArgs(cobra.NoArgs),

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"agentkeys/audit"
 	"agentkeys/store"
 	"agentkeys/token"
@@ -48,18 +46,10 @@ func newTestLogOf(t testing.TB, key *token.AuditKey) *testLog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := key.Signer(origin)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if l.vkey, err = key.Verifier(origin); err != nil {
 		t.Fatal(err)
 	}
-	verifier, err := note.NewVerifier(l.vkey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if l.log, err = audit.NewLog(origin, signer, verifier); err != nil {
+	if l.log, err = auditLogOf(key, origin); err != nil {
 		t.Fatal(err)
 	}
 	l.open(t)

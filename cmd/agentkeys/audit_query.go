@@ -32,10 +32,13 @@ func (p *program) auditQuery() *cobra.Command {
 		Short: "Find records",
 		Long: `Finds the records that match all of the flags, the newest first.
 
---outcome is what a record says: ` + strings.Join(audit.Outcomes(), ", ") + `.
---status is what came of it by now: ` + strings.Join(audit.Statuses(), ", ") + `. A mint of AWS
-credentials is recorded as pending before AWS is asked, and again with what came of it; the first
-record's status is the outcome of the second.
+--outcome is what a record says:
+  ` + strings.Join(audit.Outcomes(), ", ") + `
+--status is what came of it by now:
+  ` + strings.Join(audit.Statuses(), ", ") + `
+
+A mint of AWS credentials is recorded as pending before AWS is asked, and again with what came of
+it; the first record's status is the outcome of the second.
 
 WHEN is a length of time before now, such as 30m, 24h or 7d, or a time such as
 2026-12-31T18:00:00Z. When there are more records than --limit, the way to the next page is told on
