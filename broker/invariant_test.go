@@ -125,7 +125,7 @@ func (s *state) read(tx *sql.Tx) error {
 			if r.Settles != "" {
 				s.outcomes[r.Settles] = append(s.outcomes[r.Settles], r)
 			}
-			q.Before = r.ID
+			q.Before = r.Seq
 		}
 		if len(found) < q.Limit {
 			break
