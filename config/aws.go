@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -81,32 +80,6 @@ func checkEndpoint(v string) error {
 	return checkPort(u)
 }
 
-const (
-	anchorSQLite = "sqlite"
-	anchorFile   = "file"
-)
-
-// anchors gives the names also where one of them is wrong, so that checkTogether
-// does not miss any.
-func anchors(v string) ([]string, error) {
-	names, err := list(v)
-	if err != nil {
-		return nil, err
-	}
-	for i, name := range names {
-		if err := oneOf(name, anchorSQLite, anchorFile); err != nil {
-			return names, fmt.Errorf("%w, got %q", err, name)
-		}
-		if slices.Contains(names[:i], name) {
-			return names, fmt.Errorf("want each anchor once, got %q twice", name)
-		}
-	}
-	if !slices.Contains(names, anchorSQLite) {
-		return names, fmt.Errorf("want %s among them: the database always holds the record", anchorSQLite)
-	}
-	return names, nil
-}
-
 // checkTogether finds variables that do not fit one another. Given are those of the
 // environment.
 func (c *Config) checkTogether(given map[string]string) (errs []error) {
@@ -129,11 +102,5 @@ func (c *Config) checkTogether(given map[string]string) (errs []error) {
 			errs = append(errs, fmt.Errorf("%s is set, and BROKER_AWS_ACCOUNT, BROKER_AWS_REGION and BROKER_AWS_BUCKET are not: it is for AWS credentials alone", name))
 		}
 	}
-	switch wanted := slices.Contains(c.Anchors, anchorFile); {
-	case wanted && c.AnchorFile == "":
-		errs = append(errs, errors.New("BROKER_AUDIT_ANCHOR_FILE is not set, and BROKER_AUDIT_ANCHORS names the anchor file"))
-	case !wanted && c.AnchorFile != "":
-		errs = append(errs, errors.New("BROKER_AUDIT_ANCHOR_FILE is set, and BROKER_AUDIT_ANCHORS does not name the anchor file"))
-	}
-	return errs
+	return append(errs, c.checkAnchors()...)
 }

@@ -47,8 +47,16 @@ type Config struct {
 	GrantMax      time.Duration // longest life of a grant
 	CallSkew      time.Duration
 	Mints         Mints
-	Anchors       []string // "sqlite" is always among them
-	AnchorFile    string   // empty exactly when "file" is not in Anchors
+
+	AuditKeyFile    string
+	AuditOldKeys    []string      // verifier keys as note.NewVerifier takes them
+	AuditPolicy     string        // DualStrict or SQLitePrimary
+	Anchors         []string      // "sqlite" is always among them
+	AnchorFile      string        // empty exactly when "file" is not in Anchors
+	CheckpointsFile string        // empty exactly when "checkpoints" is not in Anchors
+	HeadsFile       string        // empty: "heads" in DataDir
+	Auditors        []string      // identities, "type:value"
+	AuditRetention  time.Duration // 0: for ever
 }
 
 // AWS is the account's side of the federation.
@@ -137,10 +145,25 @@ var table = []variable{
 		mints(func(c *Config) *int { return &c.Mints.PerGrant })},
 	{"BROKER_MINTS_PER_MINUTE_NETWORK", "credentials", "6000", "the same from one network: an IPv4 address, or the /64 of an IPv6 address", false,
 		mints(func(c *Config) *int { return &c.Mints.PerNetwork })},
-	{"BROKER_AUDIT_ANCHORS", "credentials", "sqlite", "where a record must be durable before AWS credentials leave: sqlite, the database, and optionally file, a second file on another disk; by comma", false,
+
+	{"BROKER_AUDIT_KEY_FILE", "audit", "", "file of the key that signs the heads of the audit log (agentkeys keygen --purpose audit)", true,
+		func(c *Config, v string) error { c.AuditKeyFile = v; return nil }},
+	{"BROKER_AUDIT_OLD_KEYS", "audit", "", "verifier keys, name+hash+base64, of audit keys that signed earlier heads of this log (agentkeys keygen --show); by comma", false,
+		func(c *Config, v string) (err error) { c.AuditOldKeys, err = verifierKeys(v); return err }},
+	{"BROKER_AUDIT_ANCHORS", "audit", "sqlite", "where a record is made durable: sqlite, the database, and optionally file, a second file of records, and checkpoints, a file of signed heads, each best on another disk; by comma", false,
 		func(c *Config, v string) (err error) { c.Anchors, err = anchors(v); return err }},
-	{"BROKER_AUDIT_ANCHOR_FILE", "credentials", "", "path of the anchor file (agentkeys init --anchor-file makes it); set exactly when file is an anchor", false,
+	{"BROKER_AUDIT_ANCHOR_FILE", "audit", "", "path of the anchor file (agentkeys init --anchor-file makes it); set exactly when file is an anchor", false,
 		func(c *Config, v string) error { c.AnchorFile = v; return nil }},
+	{"BROKER_AUDIT_CHECKPOINTS_FILE", "audit", "", "path of the file of signed heads (agentkeys init --checkpoints-file makes it); set exactly when checkpoints is an anchor", false,
+		func(c *Config, v string) error { c.CheckpointsFile = v; return nil }},
+	{"BROKER_AUDIT_POLICY", "audit", "dual_strict", "dual_strict: AWS credentials leave when every anchor has the record; sqlite_primary: the database is enough, the others follow", false,
+		func(c *Config, v string) error { c.AuditPolicy = v; return oneOf(v, DualStrict, SQLitePrimary) }},
+	{"BROKER_AUDIT_HEADS_FILE", "audit", "", "path of the file of witnessed heads, which an older database or another log's is held against at the start; none: heads in the data folder. Best on another disk", false,
+		func(c *Config, v string) error { c.HeadsFile = v; return nil }},
+	{"BROKER_AUDITORS", "audit", "", "who may read all of the audit log over HTTP: identities such as evm:0x and 40 digits, email:ADDRESS or oauth2_google:SUB, as they sign in, in lower case; by comma", false,
+		func(c *Config, v string) (err error) { c.Auditors, err = auditors(v); return err }},
+	{"BROKER_AUDIT_RETENTION_DAYS", "audit", "", "for how long a record is kept, 1 to 36600; none: for ever", false,
+		retention},
 
 	{"BROKER_LOG_FORMAT", "log", "json", "json or text", false,
 		func(c *Config, v string) error { c.LogFormat = v; return oneOf(v, "json", "text") }},

@@ -16,6 +16,7 @@ func environ(extra ...string) []string {
 		"BROKER_DATA_DIR=data",
 		"BROKER_OIDC_KEY_FILE=oidc.jwk",
 		"BROKER_SESSION_KEY_FILE=session.jwk",
+		"BROKER_AUDIT_KEY_FILE=audit.jwk",
 	}, extra...)
 }
 
@@ -47,6 +48,7 @@ func TestLoadNamesEveryMistake(t *testing.T) {
 		"BROKER_DATA_DIR is not set",
 		"BROKER_OIDC_KEY_FILE is not set",
 		"BROKER_SESSION_KEY_FILE is not set",
+		"BROKER_AUDIT_KEY_FILE is not set: it is the file of the key that signs the heads of the audit log (agentkeys keygen --purpose audit)",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("missing from the error: %s\ngot:\n%v", want, err)
@@ -104,13 +106,6 @@ func TestLoadRefuses(t *testing.T) {
 		{"BROKER_AWS_STS_ENDPOINT=https://sts.example.com:0", "want a port from 1 to 65535"},
 		{"BROKER_AWS_STS_ENDPOINT=https://:443", "want a host name"},
 		{"BROKER_AWS_STS_ENDPOINT=sts.example.com", "want scheme://host"},
-		{"BROKER_AUDIT_ANCHORS=", "want sqlite among them"},
-		{"BROKER_AUDIT_ANCHORS=file", "want sqlite among them"},
-		{"BROKER_AUDIT_ANCHORS=sqlite,sqlite", `got "sqlite" twice`},
-		{"BROKER_AUDIT_ANCHORS=sqlite,evm", `want one of sqlite, file, got "evm"`},
-		{"BROKER_AUDIT_ANCHORS=sqlite,", "got an empty one"},
-		{"BROKER_AUDIT_ANCHORS=sqlite,file", "BROKER_AUDIT_ANCHOR_FILE is not set"},
-		{"BROKER_AUDIT_ANCHOR_FILE=anchor.jsonl", "BROKER_AUDIT_ANCHORS does not name the anchor file"},
 		{"BROKER_AWS_ACCOUNT=12345678901", "want twelve digits"},
 		{"BROKER_AWS_ACCOUNT=1234567890123", "want twelve digits"},
 		{"BROKER_AWS_REGION=us-east", "want the form us-east-1"},

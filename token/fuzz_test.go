@@ -120,7 +120,7 @@ func FuzzKeyFile(f *testing.F) {
 
 // A fuzz target without seeds tests nothing in a plain run, and says nothing.
 func TestSeedsExist(t *testing.T) {
-	for target, least := range map[string]int{"FuzzSessionToken": 10, "FuzzSessionClaims": 6, "FuzzObject": 8, "FuzzKeyFile": 5} {
+	for target, least := range map[string]int{"FuzzSessionToken": 10, "FuzzSessionClaims": 6, "FuzzObject": 8, "FuzzKeyFile": 5, "FuzzAuditKeyFile": 5} {
 		seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", target, "*"))
 		if err != nil {
 			t.Fatal(err)

@@ -20,8 +20,12 @@ type Purpose string
 const (
 	PurposeOIDC    Purpose = "oidc"    // web identity tokens, for AWS STS
 	PurposeSession Purpose = "session" // session tokens, for the broker
+	PurposeAudit   Purpose = "audit"   // heads of the audit log, for everybody; see [AuditKey]
 )
 
+func (p Purpose) known() bool { return p == PurposeAudit || p.check() == nil }
+
+// check admits the purposes of a [Key].
 func (p Purpose) check() error {
 	if p != PurposeOIDC && p != PurposeSession {
 		return fmt.Errorf("key purpose: want %q or %q, got %q", PurposeOIDC, PurposeSession, string(p))

@@ -11,11 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
 const (
-	coordinateLen = 32   // bytes of d, x and y on P-256 (RFC 7518, section 6.2)
+	coordinateLen = 32   // bytes of d, x and y on P-256 (RFC 7518, section 6.2), and of d and x on Ed25519 (RFC 8032, section 5.1.5)
 	maxKeyFileLen = 4096 // bytes; a key file has about 400
 )
 
@@ -126,6 +127,11 @@ func LoadKeyFile(path string, p Purpose) (*Key, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
+	return loadKey(path, p, func(data []byte) (*Key, error) { return parseKey(data, p) })
+}
+
+// loadKey reads a key of either type.
+func loadKey[K any](path string, p Purpose, parse func([]byte) (*K, error)) (*K, error) {
 	fail := func(err error) error { return fmt.Errorf("reading %s key %q: %w", p, path, err) }
 	data, err := readKeyFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -134,7 +140,7 @@ func LoadKeyFile(path string, p Purpose) (*Key, error) {
 	if err != nil {
 		return nil, fail(cause(err))
 	}
-	k, err := parseKey(data, p)
+	k, err := parse(data)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -196,10 +202,13 @@ func parseKey(data []byte, p Purpose) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.checkPurpose(p); err != nil {
+		return nil, err
+	}
 	if err := o.only("purpose", "kty", "crv", "alg", "use", "kid", "x", "y", "d"); err != nil {
 		return nil, err
 	}
-	if err := o.checkConstants(p); err != nil {
+	if err := o.checkConstants("kty", "EC", "crv", "P-256", "alg", algorithm, "use", "sig"); err != nil {
 		return nil, err
 	}
 	private, err := o.privateKey()
@@ -216,33 +225,47 @@ func parseKey(data []byte, p Purpose) (*Key, error) {
 	return k, nil
 }
 
-func (o object) checkConstants(p Purpose) error {
-	if other := Purpose(fmt.Sprint(o["purpose"])); other != p && other.check() == nil {
+// checkPurpose comes before the rest, so that another purpose's key is named as that.
+func (o object) checkPurpose(p Purpose) error {
+	if other := Purpose(fmt.Sprint(o["purpose"])); other != p && other.known() {
 		return fmt.Errorf("purpose: want %q, got %q", string(p), string(other))
 	}
-	for _, m := range []struct{ name, want string }{
-		{"purpose", string(p)}, {"kty", "EC"}, {"crv", "P-256"}, {"alg", algorithm}, {"use", "sig"},
-	} {
-		if o[m.name] != m.want {
-			return fmt.Errorf("%s: want %q, got another or none", m.name, m.want)
+	return o.checkConstants("purpose", string(p))
+}
+
+// checkConstants wants members with the values behind their names.
+func (o object) checkConstants(pairs ...string) error {
+	for pair := range slices.Chunk(pairs, 2) {
+		if o[pair[0]] != pair[1] {
+			return fmt.Errorf("%s: want %q, got another or none", pair[0], pair[1])
 		}
 	}
 	return nil
+}
+
+// coordinate decodes one member of 32 bytes.
+func (o object) coordinate(name string) ([]byte, error) {
+	s, err := o.text(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := decodeSegment(s)
+	if err != nil {
+		return nil, fmt.Errorf("%s is %w", name, err)
+	}
+	if len(b) != coordinateLen {
+		return nil, fmt.Errorf("%s: want %d bytes, got %d", name, coordinateLen, len(b))
+	}
+	return b, nil
 }
 
 // privateKey makes the key of d and wants x and y to be its public half.
 func (o object) privateKey() (*ecdsa.PrivateKey, error) {
 	var part [3][]byte
 	for i, name := range []string{"d", "x", "y"} {
-		s, err := o.text(name)
-		if err != nil {
+		var err error
+		if part[i], err = o.coordinate(name); err != nil {
 			return nil, err
-		}
-		if part[i], err = decodeSegment(s); err != nil {
-			return nil, fmt.Errorf("%s is %w", name, err)
-		}
-		if n := len(part[i]); n != coordinateLen {
-			return nil, fmt.Errorf("%s: want %d bytes, got %d", name, coordinateLen, n)
 		}
 	}
 	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), part[0])
