@@ -54,6 +54,7 @@ func startBroker(ctx context.Context) (_ *process, err error) {
 		{"go", "build", "-o", binary, "agentkeys/cmd/agentkeys"},
 		{binary, "keygen", "--purpose", "oidc", "--out", in("oidc.jwk")},
 		{binary, "keygen", "--purpose", "session", "--out", in("session.jwk")},
+		{binary, "keygen", "--purpose", "audit", "--out", in("audit.jwk")},
 		{binary, "init", "--data-dir", in("data")},
 	} {
 		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
@@ -73,6 +74,7 @@ func startBroker(ctx context.Context) (_ *process, err error) {
 	own := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "BROKER_") })
 	p.cmd.Env = append(own, "BROKER_ISSUER="+p.issuer, "BROKER_BIND="+bind, "BROKER_ADMIN_BIND="+admin,
 		"BROKER_DATA_DIR="+in("data"), "BROKER_OIDC_KEY_FILE="+in("oidc.jwk"), "BROKER_SESSION_KEY_FILE="+in("session.jwk"),
+		"BROKER_AUDIT_KEY_FILE="+in("audit.jwk"),
 		"BROKER_LOG_LEVEL=warn", "BROKER_AWS_ACCOUNT="+account, "BROKER_AWS_REGION=us-east-1", "BROKER_AWS_BUCKET=agentkeys-data",
 		"BROKER_AWS_STS_ENDPOINT=http://"+p.sts.Addr().String(), "BROKER_MINTS_PER_MINUTE_ACCOUNT=1000000",
 		"BROKER_MINTS_PER_MINUTE_GRANT=1000000", "BROKER_MINTS_PER_MINUTE_NETWORK=1000000")

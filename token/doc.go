@@ -9,14 +9,19 @@
 // still leaves two that tell them apart.
 //
 // Both are JWTs (RFC 7519) in the compact serialisation of JWS (RFC 7515),
-// signed with ES256 (RFC 7518, section 3.4). No other algorithm exists here.
+// signed with ES256 (RFC 7518, section 3.4). No other algorithm exists for them.
+//
+// An [AuditKey] signs no token. It signs the heads of the audit log, with Ed25519,
+// which every reader of signed notes (C2SP) knows, and makes the pseudonyms in the
+// log's records.
 //
 // What this package keeps safe: a token is believed only after its signature,
 // and a session's claims are read only then. A key serves one purpose, and a
 // key file that others can read is refused. Tokens and keys do not print.
 //
 // What it does not: it knows nothing of revocation ([Sessions.Forget] only
-// drops what is remembered), it does not keep a private key out of a core dump
+// drops what is remembered), it does not see that an audit key signs two logs
+// that contradict each other, it does not keep a private key out of a core dump
 // or out of swap, and whoever may write to the folder of a key file can put
 // another key in its place.
 package token

@@ -22,7 +22,7 @@ const sealInfo = "agentkeys: answers kept for Idempotency-Key, version 1"
 // concurrently.
 type Sealer struct {
 	keyID string
-	aeads map[string]cipher.AEAD // by the id of the session key
+	aeads map[string]func() cipher.AEAD // by the id of the session key; see auditSecretFunc
 }
 
 // NewSealer makes the sealer of a keyring of purpose session. Its signing key
@@ -31,7 +31,7 @@ func NewSealer(ring *Keyring) (*Sealer, error) {
 	if err := checkRing(ring, PurposeSession); err != nil {
 		return nil, fmt.Errorf("sealer: %w", err)
 	}
-	s := &Sealer{keyID: ring.SigningKeyID(), aeads: map[string]cipher.AEAD{}}
+	s := &Sealer{keyID: ring.SigningKeyID(), aeads: map[string]func() cipher.AEAD{}}
 	for id, key := range ring.byID {
 		private, ok := key.signer.(*ecdsa.PrivateKey)
 		if !ok {
@@ -41,7 +41,7 @@ func NewSealer(ring *Keyring) (*Sealer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sealer: %w", err)
 		}
-		s.aeads[id] = aead
+		s.aeads[id] = func() cipher.AEAD { return aead }
 	}
 	return s, nil
 }
@@ -74,17 +74,17 @@ func (s Sealer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.keyID) 
 // that a sealed text moved to another row is none there.
 func (s *Sealer) Seal(text []byte, place string) []byte {
 	header := s.keyID + "\x00"
-	return s.aeads[s.keyID].Seal([]byte(header), nil, text, []byte(header+place))
+	return s.aeads[s.keyID]().Seal([]byte(header), nil, text, []byte(header+place))
 }
 
 // Open decrypts what Seal made for a place. The error tells nothing of the text.
 func (s *Sealer) Open(sealed []byte, place string) ([]byte, error) {
 	keyID, rest, found := strings.Cut(string(sealed), "\x00")
-	aead := s.aeads[keyID]
-	if !found || aead == nil {
+	loaded := s.aeads[keyID]
+	if !found || loaded == nil {
 		return nil, errors.New("opening what was sealed: it is of no key that is loaded")
 	}
-	text, err := aead.Open(nil, nil, []byte(rest), []byte(keyID+"\x00"+place))
+	text, err := loaded().Open(nil, nil, []byte(rest), []byte(keyID+"\x00"+place))
 	if err != nil {
 		return nil, errors.New("opening what was sealed: it was changed, or it is of another place")
 	}

@@ -27,6 +27,13 @@ func TestCertificatesReachTheJWKS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	audit, err := token.GenerateAuditKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := token.WriteAuditKeyFile(file("audit.jwk"), audit); err != nil {
+		t.Fatal(err)
+	}
 	p := &program{stdout: io.Discard, stderr: io.Discard}
 	for _, name := range []string{"oidc", "next"} {
 		if err := p.certify(file(name+".jwk"), file(name+".pem"), 24*time.Hour); err != nil {
@@ -36,6 +43,7 @@ func TestCertificatesReachTheJWKS(t *testing.T) {
 	environ := []string{
 		"BROKER_ISSUER=https://broker.example.com", "BROKER_DATA_DIR=" + dir, "BROKER_OIDC_KEY_FILE=" + file("oidc.jwk"),
 		"BROKER_OIDC_EXTRA_KEY_FILES=" + file("next.jwk"), "BROKER_SESSION_KEY_FILE=" + file("session.jwk"),
+		"BROKER_AUDIT_KEY_FILE=" + file("audit.jwk"),
 	}
 	jwks := func(extra ...string) string {
 		c, err := config.Load(append(environ, extra...))

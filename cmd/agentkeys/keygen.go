@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -16,69 +17,126 @@ import (
 	"agentkeys/token"
 )
 
+// The purposes of key files beside those of package token's JWKs for tokens.
+const (
+	purposeAudit  = string(token.PurposeAudit)
+	purposeWallet = "wallet"
+)
+
+type keygenFlags struct{ purpose, out, show, issuer string }
+
 func (p *program) keygen() *cobra.Command {
-	var purpose, out, show string
+	var o keygenFlags
 	cmd := &cobra.Command{
-		Use:   "keygen --purpose oidc|session|wallet (--out FILE | --show FILE)",
+		Use:   "keygen --purpose oidc|session|audit|wallet (--out FILE | --show FILE [--issuer URL])",
 		Short: "Make a key file, mode 0600, never over an existing one",
 		Long: `Makes a new key and writes it to a file of mode 0600, and prints its id, or the address of a wallet. An existing file is
 never touched; --show prints the id or the address of one.
 
   oidc     signs the web identity tokens that AWS takes; its public part is published as the JWKS
   session  signs the session tokens that this broker alone takes
+  audit    signs the heads of the audit log. With --issuer, --show prints the verifier key of that broker's log,
+           which checks them: keep it where the broker's host cannot change it
   wallet   an Ethereum key for an agent that signs in (a line of hexadecimal digits)`,
 		Example: `  agentkeys keygen --purpose oidc --out oidc.jwk
+  agentkeys keygen --purpose audit --show audit.jwk --issuer https://broker.example.com
   agentkeys keygen --purpose wallet --show bob.key`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			if show != "" && out == "" {
-				return p.showKey(purpose, show)
+			if err := o.check(); err != nil {
+				return usage(hint{err, `see "agentkeys keygen --help"`})
 			}
-			if show != "" {
-				return usage(hint{errors.New("--out and --show: want one of them"), `see "agentkeys keygen --help"`})
+			if o.show != "" {
+				return p.showKey(o)
 			}
-			if out == "" {
-				return usage(hint{errors.New("--out is missing: it names the file to write"), `see "agentkeys keygen --help"`})
-			}
-			switch purpose {
-			case string(token.PurposeOIDC), string(token.PurposeSession):
-				return p.keygenToken(token.Purpose(purpose), out)
-			case "wallet":
-				return p.keygenWallet(out)
-			}
-			return noSuchPurpose(purpose)
+			return p.makeKey(o)
 		},
 	}
-	cmd.Flags().StringVar(&purpose, "purpose", "", "what the key is for: oidc, session or wallet")
-	cmd.Flags().StringVar(&out, "out", "", "`FILE` to write")
-	cmd.Flags().StringVar(&show, "show", "", "`FILE` that is there, to print the id of its key or the address of its wallet")
+	cmd.Flags().StringVar(&o.purpose, "purpose", "", "what the key is for: oidc, session, audit or wallet")
+	cmd.Flags().StringVar(&o.out, "out", "", "`FILE` to write")
+	cmd.Flags().StringVar(&o.show, "show", "", "`FILE` that is there, to print the id of its key or the address of its wallet")
+	cmd.Flags().StringVar(&o.issuer, "issuer", "", "with --show and an audit key: `URL` of the broker whose log's verifier key to print")
 	return cmd
 }
 
-func noSuchPurpose(purpose string) error {
-	return usage(hint{fmt.Errorf("--purpose: want oidc, session or wallet, got %q", purpose), `see "agentkeys keygen --help"`})
+func (o keygenFlags) check() error {
+	switch {
+	case o.show != "" && o.out != "":
+		return errors.New("--out and --show: want one of them")
+	case o.show == "" && o.out == "":
+		return errors.New("--out is missing: it names the file to write")
+	case !slices.Contains([]string{string(token.PurposeOIDC), string(token.PurposeSession), purposeAudit, purposeWallet}, o.purpose):
+		return fmt.Errorf("--purpose: want oidc, session, audit or wallet, got %q", o.purpose)
+	case o.issuer != "" && (o.show == "" || o.purpose != purposeAudit):
+		return errors.New("--issuer: want it with --purpose audit --show FILE alone")
+	}
+	return nil
 }
 
-// showKey prints what is public of a key: its id, or the address of a wallet.
-func (p *program) showKey(purpose, path string) error {
-	var public string
-	switch purpose {
-	case string(token.PurposeOIDC), string(token.PurposeSession):
-		key, err := token.LoadKeyFile(path, token.Purpose(purpose))
-		if err != nil {
-			return err
-		}
-		public = key.ID()
-	case "wallet":
-		w, err := readWallet(path)
-		if err != nil {
-			return err
-		}
-		public = w.Address()
-	default:
-		return noSuchPurpose(purpose)
+// showKey prints what is public of a key: its id, the verifier key of a log, or the
+// address of a wallet.
+func (p *program) showKey(o keygenFlags) error {
+	public, err := publicPart(o)
+	if err != nil {
+		return err
 	}
 	fmt.Fprintln(p.stdout, public)
+	return nil
+}
+
+func publicPart(o keygenFlags) (string, error) {
+	switch o.purpose {
+	case purposeWallet:
+		w, err := readWallet(o.show)
+		if err != nil {
+			return "", err
+		}
+		return w.Address(), nil
+	case purposeAudit:
+		key, err := token.LoadAuditKeyFile(o.show)
+		if err != nil {
+			return "", err
+		}
+		if o.issuer == "" {
+			return key.ID(), nil
+		}
+		return verifierKey(key, o.issuer)
+	}
+	key, err := token.LoadKeyFile(o.show, token.Purpose(o.purpose))
+	if err != nil {
+		return "", err
+	}
+	return key.ID(), nil
+}
+
+// verifierKey is the public half of the key for the log of an issuer.
+func verifierKey(key *token.AuditKey, issuer string) (string, error) {
+	origin, err := token.AuditOrigin(issuer)
+	if err != nil {
+		return "", usage(err)
+	}
+	return key.Verifier(origin)
+}
+
+func (p *program) makeKey(o keygenFlags) error {
+	switch o.purpose {
+	case purposeWallet:
+		return p.keygenWallet(o.out)
+	case purposeAudit:
+		return p.keygenAudit(o.out)
+	}
+	return p.keygenToken(token.Purpose(o.purpose), o.out)
+}
+
+func (p *program) keygenAudit(out string) error {
+	key, err := token.GenerateAuditKey()
+	if err != nil {
+		return err
+	}
+	if err := token.WriteAuditKeyFile(out, key); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "wrote %s: %s\n", out, key.ID())
 	return nil
 }
 

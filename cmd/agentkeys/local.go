@@ -36,6 +36,7 @@ const (
 const (
 	oidcKeyFile    = "oidc.jwk"
 	sessionKeyFile = "session.jwk"
+	auditKeyFile   = "audit.jwk"
 	awsFolder      = "aws"
 )
 
@@ -58,6 +59,13 @@ func createLocal(ctx context.Context, dir string) error {
 			return err
 		}
 	}
+	key, err := token.GenerateAuditKey()
+	if err != nil {
+		return err
+	}
+	if err := token.WriteAuditKeyFile(filepath.Join(dir, auditKeyFile), key); err != nil {
+		return err
+	}
 	if err := store.Create(ctx, filepath.Join(dir, databaseFile)); err != nil {
 		return err
 	}
@@ -77,6 +85,7 @@ func localConfig(dir, issuer string) config.Config {
 	return config.Config{
 		Issuer: issuer, DataDir: dir, OIDCAudience: "sts.amazonaws.com", OIDCTagKey: token.TagKey,
 		OIDCKeyFile: filepath.Join(dir, oidcKeyFile), SessionKeyFile: filepath.Join(dir, sessionKeyFile),
+		AuditKeyFile: filepath.Join(dir, auditKeyFile), AuditPolicy: config.DualStrict,
 		OIDCTokenTTL: 5 * time.Minute, SessionTTL: 5 * time.Hour, JWKSMaxAge: 5 * time.Minute,
 		WalletChainIDs: []int64{1},
 		AWSSessionTTL:  time.Hour, RequireGrant: true, GrantMax: 90 * 24 * time.Hour, CallSkew: 2 * time.Minute,

@@ -105,7 +105,7 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	}
 	logAWS(log, c)
 	log.Info("serving", "issuer", c.Issuer, "bind", public.Addr().String(), "version", version(),
-		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID())
+		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID(), "audit_key", keys.audit.ID())
 	err = serveAll(ctx, servers, c.ShutdownGrace)
 	log.Info("stopped")
 	return err
@@ -147,9 +147,10 @@ func databaseHint(err error) error {
 	return err
 }
 
-// keySet holds the loaded keys of both purposes; the first of each signs.
+// keySet holds the loaded keys of all purposes; the first of each list signs.
 type keySet struct {
 	oidc, session []*token.Key
+	audit         *token.AuditKey
 	certificates  []*token.Certificate
 }
 
@@ -160,6 +161,9 @@ func loadKeys(c config.Config) (keySet, error) {
 		return k, err
 	}
 	if k.session, err = loadPurpose(token.PurposeSession, c.SessionKeyFile, c.SessionExtraKeys); err != nil {
+		return k, err
+	}
+	if k.audit, err = token.LoadAuditKeyFile(c.AuditKeyFile); err != nil {
 		return k, err
 	}
 	for _, path := range c.OIDCCertificates {
