@@ -34,6 +34,7 @@ type Broker struct {
 	Identities *token.WebIdentities // for tokens that the broker itself never mints
 	SessionKey *token.Key
 	OIDCKey    *token.Key
+	AuditKey   *token.AuditKey
 	Log        *Log
 	HTTP       *http.Client // to the broker, past its own client
 	busy       busy
@@ -61,7 +62,8 @@ type Parts struct {
 	Store      *store.Store
 	OIDCKey    *token.Key
 	SessionKey *token.Key
-	Listener   net.Listener // nil for one of its own
+	AuditKey   *token.AuditKey // nil for a new one
+	Listener   net.Listener    // nil for one of its own
 }
 
 // Over is New over parts that there are already.
@@ -86,6 +88,11 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 	wallet, err := auth.NewWallet(auth.WalletConfig{Issuer: issuer, ChainIDs: []int64{1}, TTL: 45 * time.Minute, Statement: "Sign in to AgentKeys."})
 	check(t, err)
 
+	k.AuditKey = p.AuditKey
+	if k.AuditKey == nil {
+		k.AuditKey, err = token.GenerateAuditKey()
+		check(t, err)
+	}
 	sealer, err := token.NewSealer(session)
 	check(t, err)
 	proofs, err := token.NewGrantProofs(issuer, session)
@@ -95,7 +102,7 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: 90 * 24 * time.Hour, CallSkew: 2 * time.Minute,
 		Budgets: broker.Budgets{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
 		Issuer:  issuer, Store: k.Store, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
-		JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
+		Pseudonym: k.AuditKey.Pseudonym, JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
 	}
 	for _, change := range changes {
 		change(&c)

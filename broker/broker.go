@@ -38,14 +38,15 @@ type Config struct {
 	TagKey         string // of the session tag and claim in what Mint makes, as discovery advertises it
 	Sealer         *token.Sealer
 	GrantProofs    *token.GrantProofs
-	GrantMaxLife   time.Duration  // the longest life of a grant
-	GrantOptional  bool           // a wallet may mint for its own prefix without a grant: for a migration
-	CallSkew       time.Duration  // how far issued_at of a call may be from now, either way
-	Budgets        Budgets        // of AWS credentials
-	AWS            *AWS           // nil where the broker gives no AWS credentials
-	Anchors        []Anchor       // beside the database
-	JWKSMaxAge     time.Duration  // how long clients may keep the JWKS
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	GrantMaxLife   time.Duration       // the longest life of a grant
+	GrantOptional  bool                // a wallet may mint for its own prefix without a grant: for a migration
+	CallSkew       time.Duration       // how far issued_at of a call may be from now, either way
+	Budgets        Budgets             // of AWS credentials
+	AWS            *AWS                // nil where the broker gives no AWS credentials
+	Anchors        []Anchor            // beside the database
+	Pseudonym      func(string) string // of an e-mail address, in records (token.AuditKey)
+	JWKSMaxAge     time.Duration       // how long clients may keep the JWKS
+	TrustedProxies []netip.Prefix      // whose X-Forwarded-For is believed
 	Now            func() time.Time
 	Log            *slog.Logger
 }
@@ -60,6 +61,7 @@ type Broker struct {
 	clock     clock
 	recording recording
 	budgets   budgets
+	refusals  *refusals
 	started   time.Time
 	metrics   *metrics
 	discovery document
@@ -77,6 +79,7 @@ func New(c Config) (*Broker, error) {
 	}
 	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now(), transact: c.Store.Update, anchorFor: anchorTimeout}
 	b.budgets = newBudgets(c.Budgets)
+	b.refusals = newRefusals()
 	b.discovery = discoveryDocument(c.Issuer, c.TagKey)
 	b.jwks = document{body: c.OIDCKeys.JWKS(), etag: etag(c.OIDCKeys.JWKS())}
 	b.handler = b.routes()
@@ -94,6 +97,8 @@ func (c Config) check() error {
 		return errors.New("making the broker: want the key of the session tag that Mint puts into tokens, got none")
 	case c.Now == nil, c.Log == nil:
 		return errors.New("making the broker: a clock and a log are required")
+	case c.Pseudonym == nil:
+		return errors.New("making the broker: pseudonyms are required: no record has an e-mail address in clear")
 	case c.Sealer == nil, c.GrantProofs == nil:
 		return errors.New("making the broker: a sealer and grant proofs are required")
 	case c.GrantMaxLife <= 0:

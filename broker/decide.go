@@ -142,6 +142,17 @@ func (b *Broker) takeGrant(c *call, account string) error {
 	return take(c.now, taking{b.budgets.grantsOfNetwork, network(c.source), "network"}, taking{b.budgets.grantsOfAccount, account, "account"})
 }
 
+// takeSignIn takes one sign-in that is started, each of which leaves a challenge and a
+// record. A network may start as many as it may mint, counted apart, and never fewer
+// than leastSignIns.
+func (b *Broker) takeSignIn(c *call) error {
+	return take(c.now, taking{b.budgets.signInsOfNetwork, network(c.source), "network"})
+}
+
+// leastSignIns is how many sign-ins a network may start a minute, however little it
+// may mint.
+const leastSignIns = 60
+
 // begin makes the intent durable with the use of the grant. From here on STS may be
 // asked.
 func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error {
@@ -222,10 +233,15 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answe
 	return answer, nil, c.append(ctx, tx, &record)
 }
 
-// budgets bound how many credentials are minted, and how many grants are made.
-type budgets struct{ account, grant, network, grantsOfAccount, grantsOfNetwork *budget }
+// budgets bound how many credentials are minted, how many grants are made, and how
+// many sign-ins are started.
+type budgets struct {
+	account, grant, network, grantsOfAccount, grantsOfNetwork *budget
+	signInsOfNetwork                                          *budget
+}
 
 func newBudgets(c Budgets) budgets {
 	return budgets{account: newBudget(c.PerAccount), grant: newBudget(c.PerGrant), network: newBudget(c.PerNetwork),
-		grantsOfAccount: newBudget(c.PerAccount), grantsOfNetwork: newBudget(c.PerNetwork)}
+		grantsOfAccount: newBudget(c.PerAccount), grantsOfNetwork: newBudget(c.PerNetwork),
+		signInsOfNetwork: newBudget(max(c.PerNetwork, leastSignIns))}
 }

@@ -257,7 +257,7 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: c.GrantMax, GrantOptional: !c.RequireGrant, CallSkew: c.CallSkew,
 		Budgets: broker.Budgets(c.Mints), AWS: aws,
 		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint, TagKey: c.OIDCTagKey,
-		JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
+		Pseudonym: keys.audit.Pseudonym, JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
 	}, identities, nil
 }
 
