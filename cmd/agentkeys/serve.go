@@ -104,9 +104,12 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 		servers = append(servers, server{admin, broker.Server(b.Admin(), log)})
 	}
 	logAWS(log, c)
+	if err := b.Start(ctx, startOf(keys, p.environ)); err != nil {
+		return err
+	}
 	log.Info("serving", "issuer", c.Issuer, "bind", public.Addr().String(), "version", version(),
 		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID(), "audit_key", keys.audit.ID())
-	err = serveAll(ctx, servers, c.ShutdownGrace)
+	err = errors.Join(serveAll(ctx, servers, c.ShutdownGrace), b.Stop(ctx))
 	log.Info("stopped")
 	return err
 }
