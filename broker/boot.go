@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"agentkeys/api"
 	"agentkeys/audit"
 )
 
@@ -40,13 +41,13 @@ const (
 // it returns; the anchors get them like all others, and it does not wait for them.
 func (b *Broker) Start(ctx context.Context, s Start) error {
 	c := &call{ctx: ctx, now: b.Now(), requestID: "start-" + rand.Text()}
-	err := b.transact(ctx, func(tx *sql.Tx) error {
+	err := b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
 		before, err := readBoot(ctx, tx)
 		if err != nil {
 			return err
 		}
 		for _, r := range s.records(c, before) {
-			if err := audit.Append(ctx, tx, r); err != nil {
+			if err := c.append(ctx, tx, r); err != nil {
 				return err
 			}
 		}
@@ -61,15 +62,15 @@ func (b *Broker) Start(ctx context.Context, s Start) error {
 // Stop records the refusals that were counted, and that the broker stops. It is to be
 // called once, after the last request. A broker that did not record it was cut off.
 func (b *Broker) Stop(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx) // by now it has ended
 	if err := b.Summarise(ctx, true); err != nil {
 		return err
 	}
 	c := &call{ctx: ctx, now: b.Now(), requestID: "stop-" + rand.Text()}
 	r := c.record(audit.ActionBrokerStopped)
 	r.Outcome = audit.Confirmed
-	if err := b.transact(ctx, func(tx *sql.Tx) error { return audit.Append(ctx, tx, r) }); err != nil {
+	err := b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error { return c.append(ctx, tx, r) })
+	if err != nil {
 		return fmt.Errorf("recording the stop of the broker: %w", err)
 	}
 	return nil

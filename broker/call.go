@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"agentkeys/api"
-	"agentkeys/audit"
 )
 
 // call is one request as the handlers see it. It takes one reading of the
@@ -28,7 +27,7 @@ type call struct {
 	source    string      // address of the client
 	log       []slog.Attr // what the handler adds to the line of the request
 
-	appended []audit.Record // in the transaction under way
+	place int64 // of the last record that the transaction under way, or the last one, appended; 0 for none
 }
 
 // note adds to the request's log line. Tokens, signatures and nonces never go

@@ -246,17 +246,20 @@ func (b *Broker) answer(m *mint, given Credentials) *api.MintAWSResponse {
 	}
 	return &api.MintAWSResponse{
 		AccessKeyID: given.AccessKeyID, SecretAccessKey: given.SecretAccessKey.Reveal(), SessionToken: given.SessionToken.Reveal(),
-		Expiration: end.Unix(), Wallet: m.intent.Tenant, AuditRecordID: m.intent.ID, Anchored: b.anchored(),
+		Expiration: end.Unix(), Wallet: m.intent.Tenant, AuditRecordID: m.intent.ID,
 	}
 }
 
-// release gives an answer that was decided, now or by an earlier call.
+// release gives an answer that was decided, now or by an earlier call, and names the
+// places that have its records.
 func (b *Broker) release(c *call, a *kept) (*api.MintAWSResponse, error) {
 	if a.Credentials == nil {
 		return nil, &api.Error{Code: a.Code, Status: api.KindOf(a.Code).Status, Detail: a.Detail}
 	}
 	c.note("audit_record", a.Credentials.AuditRecordID)
-	return a.Credentials, nil
+	released := *a.Credentials
+	released.Anchored = b.anchoredAt(c.place)
+	return &released, nil
 }
 
 // newTokenID makes the jti of the token of a mint, before the record that names it.

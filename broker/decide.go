@@ -177,7 +177,7 @@ func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, 
 	if refusal.Code == api.CodeBudgetSpent || refusal.Code == api.CodeAWSNotConfigured {
 		return forgetRow(ctx, tx, m.row()) // it may be sent again as it is
 	}
-	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, &kept{Code: refusal.Code, Detail: refusal.Detail})
+	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, keptRefusal(refusal))
 	return err
 }
 
@@ -206,12 +206,12 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 	if answer.Credentials == nil {
 		return answer, nil, c.append(ctx, tx, m.refused(answer.Code))
 	}
-	return b.replay(ctx, tx, c, m, answer)
+	return b.replay(ctx, tx, c, m, row, answer)
 }
 
 // replay gives credentials again that an earlier call got, unless their grant has
 // ended since.
-func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answer *kept) (*kept, error, error) {
+func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *mintRow, answer *kept) (*kept, error, error) {
 	if answer.GrantID == "" && !b.GrantOptional { // it was, when the first request came
 		return nil, api.Errorf(api.CodeGrantRequired, "the first request had no grant"), c.append(ctx, tx, m.refused(api.CodeGrantRequired))
 	}
@@ -226,6 +226,9 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answe
 		if errors.As(err, &ended) {
 			return nil, ended, c.append(ctx, tx, m.refused(api.Code(ended.Code)))
 		}
+	}
+	if err := keepConfirmed(ctx, tx, row); err != nil {
+		return nil, nil, err
 	}
 	record := *m.intent
 	record.Outcome, record.GrantID, record.Tenant = audit.Replayed, answer.GrantID, answer.Credentials.Wallet

@@ -53,23 +53,36 @@ func (b *Broker) createGrant(c *call, r *audit.Record) error {
 	return c.writeJSON(shown)
 }
 
-// insertGrant records a grant at the anchors before it is there: an owner who hears
-// that it could not be recorded grants again, and a first one beside the second would
-// double what was granted.
+// insertGrant makes a grant. One that an anchor did not take is revoked before its
+// owner hears of that: an owner who hears that it could not be recorded grants again,
+// and a first one beside the second would double what was granted.
 func (b *Broker) insertGrant(c *call, owner identity.Identity, g grant.Grant) error {
 	record := b.grantRecord(c, audit.ActionGrantCreate, owner, g)
-	if err := record.Name(); err != nil {
-		return err
-	}
-	if err := b.bring(c, *record); err != nil {
-		return err
-	}
-	return b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+	err := b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
 		if err := grant.Insert(ctx, tx, g); err != nil {
 			return err
 		}
-		return audit.Append(ctx, tx, record)
+		return c.append(ctx, tx, record)
 	})
+	if err != nil {
+		return err
+	}
+	unanchored := b.awaitAnchors(c)
+	if unanchored == nil {
+		return nil
+	}
+	failed := *record
+	failed.ID, failed.Outcome, failed.Reason, failed.Settles = "", audit.Failed, string(api.CodeAuditUnavailable), record.ID
+	err = b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+		if _, _, err := grant.Revoke(ctx, tx, g.Owner, g.ID, c.now); err != nil {
+			return err
+		}
+		return c.append(ctx, tx, &failed)
+	})
+	if err != nil {
+		b.Log.WarnContext(c.ctx, "a grant that an anchor did not take is there all the same", "request_id", c.requestID, "grant", g.ID, "error", err)
+	}
+	return unanchored
 }
 
 // caller is the identity of a session at a time that the clock vouches for. It fills

@@ -42,6 +42,9 @@ type kept struct {
 	Detail      string               `json:"detail,omitempty"`
 }
 
+// keptRefusal is a refusal as it is kept.
+func keptRefusal(refusal *api.Error) *kept { return &kept{Code: refusal.Code, Detail: refusal.Detail} }
+
 const mintColumns = `caller, request_id, COALESCE(idempotency_key, ''), body_hash, record_id, state, answer, settle_by, forget_at`
 
 // caller is whose request_ids and keys a call's are: those of the wallet that signed
@@ -135,6 +138,33 @@ func (b *Broker) concludeRow(ctx context.Context, tx *sql.Tx, row *mintRow, stat
 	}
 	n, err := result.RowsAffected()
 	return n == 1, err
+}
+
+// takeBackRow takes a confirmed call back, whose answer was released to nobody. It
+// reports false where a retry was given the answer meanwhile, or the call was
+// forgotten.
+func (b *Broker) takeBackRow(ctx context.Context, tx *sql.Tx, row *mintRow, answer *kept) (bool, error) {
+	sealed, err := b.seal(row, answer)
+	if err != nil {
+		return false, err
+	}
+	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = 'quarantined', answer = $4
+		WHERE caller = $1 AND request_id = $2 AND record_id = $3 AND state = 'confirmed' AND settle_by > 0`, row.caller, row.requestID, row.recordID, sealed)
+	if err != nil {
+		return false, fmt.Errorf("taking a call back: %w", err)
+	}
+	n, err := result.RowsAffected()
+	return n == 1, err
+}
+
+// keepConfirmed has a confirmed call never be taken back, since a retry is about to be
+// given its answer. It is marked by a deadline that is long gone.
+func keepConfirmed(ctx context.Context, tx *sql.Tx, row *mintRow) error {
+	_, err := tx.ExecContext(ctx, "UPDATE mints SET settle_by = 0 WHERE caller = $1 AND request_id = $2 AND state = 'confirmed'", row.caller, row.requestID)
+	if err != nil {
+		return fmt.Errorf("marking a call that is given again: %w", err)
+	}
+	return nil
 }
 
 // place is where an answer is sealed to: moved to another row it does not open.

@@ -107,7 +107,7 @@ func (b *Broker) Summarise(ctx context.Context, all bool) error {
 	if len(counts) == 0 {
 		return nil
 	}
-	err := b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+	err := b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
 		for kind, count := range counts {
 			if err := c.append(ctx, tx, kind.summary(c, count)); err != nil {
 				return err

@@ -128,7 +128,12 @@ func (p *program) serveDev(ctx context.Context, dir string, state devState, made
 	if err != nil {
 		return err
 	}
-	b, err := takeOver(ctx, parts)
+	files, err := openAuditFiles(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, files.close()) }()
+	b, err := takeOver(ctx, parts, files)
 	if err != nil {
 		return err
 	}
