@@ -24,6 +24,6 @@ const (
 	ActionKeyRetired     = "key.retired"
 	ActionStoreRecovered = "store.recovered"
 
-	ActionAuditErased = "audit.erased"
-	ActionAuditPruned = "audit.pruned"
+	ActionErased = "audit.erased" // of a person, in the records before this one
+	ActionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there are gone
 )

@@ -193,7 +193,7 @@ func leafOf(ctx context.Context, tx *sql.Tx, seq int64, hash []byte) (Digest, er
 	if err != nil {
 		return Digest{}, err
 	}
-	return e.LeafHash(e.PersonDigest(e.Salt)), nil
+	return e.LeafHash(e.Digest()), nil
 }
 
 // Check holds the log against itself, at the cost of a few rows however long it is:
