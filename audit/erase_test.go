@@ -42,7 +42,7 @@ func person(i int) audit.Person {
 	return audit.Person{OmniAccount: fmt.Sprintf("%064x", i), Wallet: wallet, Tenant: wallet}
 }
 
-func erase(t *testing.T, s *store.Store, p audit.Person) (n int64) {
+func erasePerson(t *testing.T, s *store.Store, p audit.Person) (n int64) {
 	t.Helper()
 	err := s.Update(t.Context(), func(tx *sql.Tx) (err error) {
 		n, err = audit.Erase(t.Context(), tx, p)
@@ -83,10 +83,10 @@ func TestErase(t *testing.T) {
 	before := after(t, s, 0)
 
 	gone := person(7)
-	if n := erase(t, s, gone); n != records/people {
+	if n := erasePerson(t, s, gone); n != records/people {
 		t.Errorf("%d records were erased, want %d", n, records/people)
 	}
-	if n := erase(t, s, gone); n != 0 {
+	if n := erasePerson(t, s, gone); n != 0 {
 		t.Errorf("%d records were erased twice", n)
 	}
 	erased := map[int64]bool{}
@@ -157,10 +157,10 @@ func TestEraseWithoutWallet(t *testing.T) {
 	mustAppend(t, s, with)
 	mustAppend(t, s, without)
 	mustAppend(t, s, nobody)
-	if n := erase(t, s, audit.Person{OmniAccount: without.OmniAccount, Tenant: without.OmniAccount}); n != 1 {
+	if n := erasePerson(t, s, audit.Person{OmniAccount: without.OmniAccount, Tenant: without.OmniAccount}); n != 1 {
 		t.Errorf("%d records were erased, want 1", n)
 	}
-	if n := erase(t, s, audit.Person{OmniAccount: strings.Repeat("b", 64)}); n != 0 {
+	if n := erasePerson(t, s, audit.Person{OmniAccount: strings.Repeat("b", 64)}); n != 0 {
 		t.Errorf("%d records of a stranger were erased", n)
 	}
 	if all := after(t, s, 0); len(all[0].Person) != 0 || len(all[1].Person) == 0 || len(all[2].Person) != 0 {
@@ -176,7 +176,7 @@ func TestEraseBeforeTheTree(t *testing.T) {
 		s, path := oldLog(t)
 		l, _ := newLog(t)
 		if first {
-			if n := erase(t, s, person(1)); n != 1 {
+			if n := erasePerson(t, s, person(1)); n != 1 {
 				t.Fatalf("%d records were erased, want 1", n)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -19,8 +18,9 @@ import (
 )
 
 type eraseOptions struct {
-	dir, account, identity string
-	dryRun                 bool
+	dataDir
+	account, identity string
+	dryRun            bool
 }
 
 func (p *program) auditErase() *cobra.Command {
@@ -39,17 +39,18 @@ Stop the broker first. Without --dry-run there is no way back.`,
 		Example: `  agentkeys audit erase --data-dir /var/lib/agentkeys --identity email:ada@example.org --dry-run`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.dir == "" {
-				return lacking(cmd, "--data-dir is missing: it names the folder of the database")
+			path, err := p.databasePath(cmd, o.dataDir)
+			if err != nil {
+				return err
 			}
 			account, wallet, err := o.whom()
 			if err != nil {
 				return usage(hint{err, `see "agentkeys audit erase --help"`})
 			}
-			return p.erase(cmd.Context(), o, account, wallet)
+			return p.erase(cmd.Context(), path, o, account, wallet)
 		},
 	}
-	cmd.Flags().StringVar(&o.dir, "data-dir", "", "`DIR` of the database (BROKER_DATA_DIR)")
+	o.bind(cmd)
 	cmd.Flags().StringVar(&o.account, "account", "", "`ID` of the account: the omni account, 64 digits of hexadecimal")
 	cmd.Flags().StringVar(&o.identity, "identity", "", "the identity that signs in, `TYPE:VALUE`, such as email:ada@example.org or evm:0x and 40 digits")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be erased, and erase nothing")
@@ -76,8 +77,7 @@ func (o eraseOptions) whom() (account, wallet string, err error) {
 	return id.OmniAccount(), id.Wallet(), nil
 }
 
-func (p *program) erase(ctx context.Context, o eraseOptions, account, wallet string) error {
-	path := filepath.Join(o.dir, databaseFile)
+func (p *program) erase(ctx context.Context, path string, o eraseOptions, account, wallet string) error {
 	var e broker.Erasure
 	err := alone(ctx, path, func(db *store.Store) (err error) {
 		e, err = broker.Erase(ctx, db, account, wallet, time.Now(), o.dryRun)
