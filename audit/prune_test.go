@@ -100,6 +100,7 @@ func TestFindPrunable(t *testing.T) {
 	outcome.Outcome, outcome.Settles, outcome.Time = audit.Confirmed, settled.ID, at(30)
 	mustAppend(t, s, outcome)
 	extend(t, s, l)
+	want("the last under the head is too young", at(30), 0, 21, "not old enough")
 	want("an intent", at(100), 0, 22, "intent without an outcome")
 	outcome.ID, outcome.Settles = "", intent.ID
 	mustAppend(t, s, outcome)
@@ -114,8 +115,16 @@ func TestFindPrunable(t *testing.T) {
 		t.Errorf("with an anchor that has nothing: %+v", p)
 	}
 	exec(t, s, "DELETE FROM audit_anchors")
+	exec(t, s, "INSERT INTO audit_anchors (name, upto) VALUES ('west', 24)")
+	want("an anchor that has all", at(100), 0, 23, "an anchor")
+	exec(t, s, "DELETE FROM audit_anchors")
+	last := record(1)
+	last.Outcome, last.Time = audit.Pending, at(30)
+	mustAppend(t, s, last)
+	extend(t, s, l)
+	want("an intent at the end", at(100), 0, 25, "intent")
 	prune(t, s, 6)
-	want("some are gone", at(100), 6, 24, "head")
+	want("some are gone", at(100), 6, 25, "intent")
 	want("some are gone and nothing is left of that age", at(6), 6, 6, "not old enough")
 }
 
