@@ -82,7 +82,7 @@ func (o pruneOptions) horizon(cmd *cobra.Command, now time.Time) (time.Time, err
 	case days && (o.keepDays < 1 || o.keepDays > mostRetention):
 		return time.Time{}, fmt.Errorf("--keep-days: want 1 to %d, got %d", mostRetention, o.keepDays)
 	case days:
-		return now.AddDate(0, 0, -o.keepDays), nil
+		return now.Add(-24 * time.Hour * time.Duration(o.keepDays)), nil
 	}
 	before, err := time.Parse(time.RFC3339, o.before)
 	if err != nil {
