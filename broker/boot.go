@@ -56,6 +56,7 @@ func (b *Broker) Start(ctx context.Context, s Start) error {
 	if err != nil {
 		return fmt.Errorf("recording the start of the broker: %w", err)
 	}
+	b.noteOld(ctx)
 	return nil
 }
 

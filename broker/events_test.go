@@ -136,6 +136,9 @@ func TestRefusalsOfOneNetworkAreSummarised(t *testing.T) {
 	if n := len(records(t, k)) - first; n != 60 {
 		t.Errorf("%d refusals of one network left %d records within a minute, want 60", 2*asked, n)
 	}
+	if n := gauge(t, k, "agentkeys_summarised_refusals_total"); n != 2*asked-60 {
+		t.Errorf("%v refusals are counted as without a record, want %d", n, 2*asked-60)
+	}
 	own := len(records(t, k))
 	send(t, k, "GET", api.PathGrantList+"?x=1", "", "X-Forwarded-For", "2001:db8::1", "Authorization", "Bearer "+session.SessionJWT)
 	send(t, k, "GET", api.PathGrantList, "", "X-Forwarded-For", "2001:db8:0:1::1")

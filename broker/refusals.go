@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"agentkeys/api"
 	"agentkeys/audit"
 )
@@ -35,6 +37,8 @@ type refusals struct {
 
 	mu     sync.Mutex // guards counts
 	counts map[refusalKind]refusalCount
+
+	summarised prometheus.Counter
 }
 
 type refusalKind struct{ network, action, reason string } // network is "" for several
@@ -44,8 +48,11 @@ type refusalCount struct {
 	since time.Time
 }
 
-func newRefusals() *refusals {
-	return &refusals{own: newBudget(refusalsPerMinute), counts: make(map[refusalKind]refusalCount)}
+func newRefusals(registry *prometheus.Registry) *refusals {
+	f := &refusals{own: newBudget(refusalsPerMinute), counts: make(map[refusalKind]refusalCount), summarised: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "agentkeys_summarised_refusals_total", Help: "Refusals without a record of their own, of callers who proved nothing."})}
+	registry.MustRegister(f.summarised)
+	return f
 }
 
 // admit says whether a refusal is to have its own record. One that is not was counted.
@@ -57,6 +64,7 @@ func (f *refusals) admit(r *audit.Record) bool {
 	if _, ok := f.own.take(kind.network, r.Time); ok {
 		return true
 	}
+	f.summarised.Inc()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	count, known := f.counts[kind]

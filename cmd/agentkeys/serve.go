@@ -254,7 +254,7 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: c.GrantMax, GrantOptional: !c.RequireGrant, CallSkew: c.CallSkew,
 		Budgets: broker.Budgets(c.Mints), AWS: aws, Audit: records, AnchorsFollow: c.AuditPolicy == config.SQLitePrimary,
 		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint, TagKey: c.OIDCTagKey,
-		Pseudonym: keys.audit.Pseudonym, JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
+		Pseudonym: keys.audit.Pseudonym, AuditRetention: c.AuditRetention, JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
 	}, identities, nil
 }
 
