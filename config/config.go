@@ -143,7 +143,7 @@ var table = []variable{
 		mints(func(c *Config) *int { return &c.Mints.PerAccount })},
 	{"BROKER_MINTS_PER_MINUTE_GRANT", "credentials", "600", "the same under one grant", false,
 		mints(func(c *Config) *int { return &c.Mints.PerGrant })},
-	{"BROKER_MINTS_PER_MINUTE_NETWORK", "credentials", "6000", "the same from one network: an IPv4 address, or the /64 of an IPv6 address", false,
+	{"BROKER_MINTS_PER_MINUTE_NETWORK", "credentials", "6000", "the same from one network: an IPv4 address, or the /64 of an IPv6 address; and sign-ins that it may start, never fewer than 60", false,
 		mints(func(c *Config) *int { return &c.Mints.PerNetwork })},
 
 	{"BROKER_AUDIT_KEY_FILE", "audit", "", "file of the key that signs the heads of the audit log (agentkeys keygen --purpose audit)", true,
