@@ -131,14 +131,17 @@ type seenLine struct {
 
 // line refuses what would not read back as the same checkpoint.
 func (s Seen) line() ([]byte, error) {
+	text := s.text()
+	_, err := parseSeen(text)
+	return text, err
+}
+
+func (s Seen) text() []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(seenLine{s.Time.UTC().Format(timeForm), s.Size, s.Note}); err != nil {
-		return nil, err
-	}
-	_, err := parseSeen(b.Bytes())
-	return b.Bytes(), err
+	_ = e.Encode(seenLine{s.Time.UTC().Format(timeForm), s.Size, s.Note}) // of texts and a number it cannot fail
+	return b.Bytes()
 }
 
 // parseSeen reads a line, of which there is one spelling alone.
@@ -158,16 +161,11 @@ func parseSeen(text []byte) (Seen, error) {
 	if parts := strings.SplitN(l.Checkpoint, "\n", 3); len(parts) < 3 || parts[1] != strconv.FormatInt(l.Size, 10) {
 		return Seen{}, fmt.Errorf("checkpoint: want one of %d records, as the line says", l.Size)
 	}
-	var again bytes.Buffer
-	e := json.NewEncoder(&again)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(l); err != nil {
-		return Seen{}, err
-	}
-	if !bytes.Equal(again.Bytes(), text) {
+	s := Seen{Time: at, Size: l.Size, Note: l.Checkpoint}
+	if !bytes.Equal(s.text(), text) {
 		return Seen{}, errors.New("it is not as AgentKeys writes it: another spelling, or a member that is not known")
 	}
-	return Seen{Time: at, Size: l.Size, Note: l.Checkpoint}, nil
+	return s, nil
 }
 
 // ReadCheckpoints reads the checkpoints of a file from the oldest, as strictly as

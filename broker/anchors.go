@@ -64,7 +64,7 @@ func (b *Broker) appended(c *call) {
 		return
 	}
 	urgent := !b.AnchorsFollow && slices.ContainsFunc(b.Anchors, func(a Anchor) bool { return a.Publish != nil })
-	b.log.appended(c.place, c.now, urgent)
+	b.log.appended(c.place, urgent)
 	for _, f := range b.anchors() {
 		nudge(f.wake)
 	}

@@ -41,6 +41,7 @@ func (b *Broker) concludeSuccess(c *call, m *mint, given Credentials) (*kept, er
 		return nil, err
 	}
 	b.metrics.mintAWS(audit.Confirmed, "")
+	answer.place = record.Seq
 	return answer, nil
 }
 

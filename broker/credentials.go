@@ -258,7 +258,7 @@ func (b *Broker) release(c *call, a *kept) (*api.MintAWSResponse, error) {
 	}
 	c.note("audit_record", a.Credentials.AuditRecordID)
 	released := *a.Credentials
-	released.Anchored = b.anchoredAt(c.place)
+	released.Anchored = b.anchoredAt(a.place)
 	return &released, nil
 }
 

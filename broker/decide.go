@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"agentkeys/api"
@@ -229,6 +230,9 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 	}
 	if err := keepConfirmed(ctx, tx, row); err != nil {
 		return nil, nil, err
+	}
+	if err := tx.QueryRowContext(ctx, "SELECT seq FROM audit_records WHERE settles = $1", row.recordID).Scan(&answer.place); err != nil {
+		return nil, nil, fmt.Errorf("looking for the record of what is given again: %w", err)
 	}
 	record := *m.intent
 	record.Outcome, record.GrantID, record.Tenant = audit.Replayed, answer.GrantID, answer.Credentials.Wallet

@@ -23,7 +23,7 @@ func (b *Broker) serveHealth(c *call) error {
 
 // serveReady says whether the broker can do its work.
 func (b *Broker) serveReady(c *call) error {
-	answer := api.Readiness{Status: api.StatusReady, Checks: []api.Check{b.checkDatabase(c), b.checkClock(c), b.checkLog(c)}}
+	answer := api.Readiness{Status: api.StatusReady, Checks: []api.Check{b.checkDatabase(c), b.checkClock(c), b.checkLog()}}
 	for _, f := range b.anchors() {
 		answer.Checks = append(answer.Checks, b.checkAnchor(f))
 	}
@@ -101,7 +101,7 @@ func (b *Broker) checkClock(c *call) api.Check {
 }
 
 // checkLog says whether records get their places, and the heads of the log theirs.
-func (b *Broker) checkLog(c *call) api.Check {
+func (b *Broker) checkLog() api.Check {
 	check := b.newCheck("log")
 	unready := func(since time.Time, reason string) api.Check {
 		check.Status, check.Since, check.Reason = api.StatusUnready, since.Unix(), reason
@@ -111,7 +111,7 @@ func (b *Broker) checkLog(c *call) api.Check {
 	switch {
 	case s.broken != nil:
 		return unready(s.brokenAt, "the audit log is not as it was left, and nothing is released; the log of the broker says what was found")
-	case !s.unplaced.IsZero() && c.now.Sub(s.unplaced) > unplacedFor:
+	case !s.unplaced.IsZero() && time.Since(s.unplaced) > unplacedFor:
 		return unready(s.unplaced, fmt.Sprintf("%d records wait for their place in the audit log; the log of the broker says why", s.committed-s.head.Size))
 	}
 	if h := b.heads().standing(); h.open {

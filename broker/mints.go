@@ -40,6 +40,8 @@ type kept struct {
 	GrantID     string               `json:"grant_id,omitempty"` // of the credentials
 	Code        api.Code             `json:"code,omitempty"`
 	Detail      string               `json:"detail,omitempty"`
+
+	place int64 // of the record that confirms the credentials; not kept
 }
 
 // keptRefusal is a refusal as it is kept.

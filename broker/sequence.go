@@ -31,7 +31,7 @@ type sequence struct {
 	committed int64            // place of the last record that is durable, as far as is known
 	head      audit.Checkpoint // the newest head that is durable
 	signed    time.Time        // when that was seen first
-	unplaced  time.Time        // since when there are records without a place; zero where there are none
+	unplaced  time.Time        // by the clock of the process: since when there are records without a place; zero where there are none
 	broken    error            // why the log may not be extended any more
 	brokenAt  time.Time
 }
@@ -49,11 +49,11 @@ func nudge(c chan struct{}) {
 }
 
 // appended notes that the records up to a place are durable.
-func (s *sequence) appended(place int64, now time.Time, urgent bool) {
+func (s *sequence) appended(place int64, urgent bool) {
 	s.mu.Lock()
 	s.committed = max(s.committed, place)
 	if s.unplaced.IsZero() && s.committed > s.head.Size {
-		s.unplaced = now
+		s.unplaced = time.Now()
 	}
 	s.mu.Unlock()
 	nudge(s.wake)
@@ -72,7 +72,7 @@ func (s *sequence) moved(head audit.Checkpoint, now time.Time) {
 	s.committed = max(s.committed, s.head.Size)
 	s.unplaced = time.Time{}
 	if s.committed > s.head.Size {
-		s.unplaced = now
+		s.unplaced = time.Now()
 	}
 }
 
@@ -163,8 +163,12 @@ func (b *Broker) extendAlways(ctx context.Context) {
 			if errors.Is(err, audit.ErrBroken) {
 				return
 			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(extendRetry):
+			case <-b.log.wake: // another transaction went well
+			}
 			nudge(b.log.wake)
-			pause(ctx, extendRetry)
 			continue
 		}
 		if now := time.Now(); now.Sub(noted) >= noteEvery {
@@ -216,7 +220,7 @@ func (b *Broker) openLog(ctx context.Context) error {
 	}
 	b.log.head, b.log.signed, b.log.committed = head, b.started, max(last, head.Size)
 	if last > head.Size {
-		b.log.unplaced = b.started
+		b.log.unplaced = time.Now()
 	}
 	for _, f := range b.followers {
 		f.upto = remembered[f.name]
