@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"agentkeys/agentkeystest"
+	"agentkeys/api"
 	"agentkeys/audit"
 	"agentkeys/broker"
 
@@ -64,6 +65,21 @@ func TestStartsAreRecorded(t *testing.T) {
 	s.Configuration = "c2" // what nobody set has another default
 	if said := boot(t, k, s); !slices.Contains(said, "config.changed defaults") {
 		t.Errorf("another default: %q", said)
+	}
+}
+
+// What was counted when a broker stops is recorded before it says that it stops.
+func TestStopRecordsWhatWasCounted(t *testing.T) {
+	k := agentkeystest.New(t)
+	for range 63 {
+		send(t, k, "GET", api.PathGrantList, "")
+	}
+	must(t, k.Broker.Stop(t.Context()))
+	if diff := cmp.Diff([]string{"refusals.summarised refused session_required", "broker.stopped confirmed"}, recorded(t, k, 2)); diff != "" {
+		t.Error(diff)
+	}
+	if r := records(t, k)[1]; !strings.Contains(r.Detail, " count=3 ") {
+		t.Errorf("recorded %q, want a count of 3", r.Detail)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"agentkeys/api"
 	"agentkeys/audit"
 	"agentkeys/broker"
+	"agentkeys/identity"
+	"agentkeys/token"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -129,6 +131,66 @@ func TestEraseWaitsForOutcomes(t *testing.T) {
 	must(t, k.Broker.SettleAll(t.Context()))
 	if e, err := eraseParty(t, k, alice, "", false); err != nil || e.Records != 2 {
 		t.Errorf("once it is settled: %+v, %v", e, err)
+	}
+}
+
+// Somebody without a wallet is a tenant by the omni account.
+func TestEraseWithoutWallet(t *testing.T) {
+	const address = "ada@example.org"
+	path := filepath.Join(t.TempDir(), "agentkeys.db")
+	k, _ := agentkeystest.NewAtWithAWS(t, path)
+	id := identity.Identity{Type: identity.Email, Value: address}
+	must(t, k.Store.Update(t.Context(), func(tx *sql.Tx) error {
+		_, err := identity.SignIn(t.Context(), tx, id, k.Clock.Now())
+		return err
+	}))
+	jwt, _, err := k.Sessions.Issue(token.Subject{IdentityType: "email", IdentityValue: address, OmniAccount: id.OmniAccount()}, k.Clock.Now())
+	must(t, err)
+	ada := agentkeystest.Party{Session: api.Session{SessionJWT: jwt.Reveal(), OmniAccount: id.OmniAccount()}}
+	bob := k.Party(t)
+	g := k.Grant(t, ada, bob, "a")
+	if _, problem := k.Mint(t, k.NewCall(bob, "a").Sign(t)); problem != nil {
+		t.Fatal(problem)
+	}
+	e, err := eraseParty(t, k, ada, "", false)
+	if want := (broker.Erasure{Account: true, Records: 3, Grants: 1, Revoked: []string{g.GrantID}}); err != nil || !cmp.Equal(want, e) {
+		t.Errorf("got %+v, %v; want %+v", e, err, want)
+	}
+	if r := records(t, k); r[len(r)-1].OmniAccount != "" || r[len(r)-2].OmniAccount != bob.Session.OmniAccount {
+		t.Errorf("what bob did for himself: %+v", r[len(r)-2])
+	}
+	k.Stop()
+	must(t, k.Store.Close())
+	data, err := os.ReadFile(path)
+	must(t, err)
+	for what, text := range map[string]string{"account": id.OmniAccount(), "address": address} {
+		if bytes.Contains(data, []byte(text)) {
+			t.Errorf("the file has the %s of somebody erased", what)
+		}
+	}
+}
+
+// Where only the account is left of somebody, its wallet leads to the rest.
+func TestEraseAnAccountWithoutRecords(t *testing.T) {
+	k := agentkeystest.New(t)
+	alice, bob := k.Party(t), k.Party(t)
+	k.Head(t)
+	must(t, k.Store.Update(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec("UPDATE audit_head SET pruned = 4")
+		for _, statement := range []string{"DELETE FROM audit_records", "DELETE FROM wallet_challenges WHERE address = '" + strings.ToLower(bob.Address()) + "'"} {
+			if err == nil {
+				_, err = tx.Exec(statement)
+			}
+		}
+		return err
+	}))
+	for _, tc := range []struct {
+		agentkeystest.Party
+		want broker.Erasure
+	}{{alice, broker.Erasure{Account: true, Challenges: 1}}, {bob, broker.Erasure{Account: true}}} {
+		if e, err := eraseParty(t, k, tc.Party, "", false); err != nil || !cmp.Equal(tc.want, e) {
+			t.Errorf("got %+v, %v; want %+v", e, err, tc.want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,11 +112,21 @@ func TestNoChallengeWithoutItsRecord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agentkeys.db")
 	k := agentkeystest.NewAt(t, path)
 	execDirectly(t, path)("CREATE TRIGGER full BEFORE INSERT ON audit_records BEGIN SELECT RAISE(ABORT, 'full'); END")
+	var tried atomic.Int32
+	k.Broker.WrapTransactions(func(transact broker.Transact) broker.Transact {
+		return func(ctx context.Context, fn func(*sql.Tx) error) error {
+			tried.Add(1)
+			return transact(ctx, fn)
+		}
+	})
 	body := `{"address":"` + newWallet(t).Address() + `","chain_id":1}`
 	a := send(t, k, "POST", api.PathWalletStart, body, "Content-Type", jsonType)
 	a.refused(t, 503, "audit_unavailable")
 	if strings.Contains(string(a.body), "siwe") {
 		t.Errorf("the answer holds a challenge: %s", a.body)
+	}
+	if n := tried.Load(); n != 1 {
+		t.Errorf("%d transactions for a challenge that could not be recorded, want no second one for the refusal", n)
 	}
 	send(t, k, "GET", api.PathGrantList, "").refused(t, 503, "audit_unavailable") // nor does a refusal go without
 }
@@ -133,11 +145,12 @@ func TestRefusalsOfOneNetworkAreSummarised(t *testing.T) {
 		send(t, k, "POST", api.PathMintOIDC, "", "X-Forwarded-For", from, "Authorization", "Bearer rubbish").refused(t, 401, "malformed_token")
 		send(t, k, "GET", api.PathGrantList, "", "X-Forwarded-For", from).refused(t, 401, "session_required")
 	}
+	send(t, k, "POST", api.PathWalletVerify, `{"request_id":"x","signature":"y"}`, "Content-Type", jsonType, "X-Forwarded-For", "2001:db8::2").refused(t, 401, "request_unknown")
 	if n := len(records(t, k)) - first; n != 60 {
 		t.Errorf("%d refusals of one network left %d records within a minute, want 60", 2*asked, n)
 	}
-	if n := gauge(t, k, "agentkeys_summarised_refusals_total"); n != 2*asked-60 {
-		t.Errorf("%v refusals are counted as without a record, want %d", n, 2*asked-60)
+	if n := gauge(t, k, "agentkeys_summarised_refusals_total"); n != 2*asked-60+1 {
+		t.Errorf("%v refusals are counted as without a record, want %d", n, 2*asked-60+1)
 	}
 	own := len(records(t, k))
 	send(t, k, "GET", api.PathGrantList+"?x=1", "", "X-Forwarded-For", "2001:db8::1", "Authorization", "Bearer "+session.SessionJWT)
@@ -169,6 +182,7 @@ func TestRefusalsOfOneNetworkAreSummarised(t *testing.T) {
 		action, reason, _ := strings.Cut(k, " ")
 		want[reason] = fmt.Sprintf("action=%s count=%d since=%s", action, asked-30, since.UTC().Format(time.RFC3339))
 	}
+	want["request_unknown"] = fmt.Sprintf("action=%s count=1 since=%s", audit.ActionSignInVerify, since.UTC().Format(time.RFC3339))
 	got := map[string]string{}
 	for _, r := range records(t, k)[:len(records(t, k))-own-2] {
 		got[r.Reason] = r.Detail

@@ -128,7 +128,7 @@ func (s *state) read(tx *sql.Tx) error {
 			if r.Outcome == audit.Pending {
 				s.intents = append(s.intents, r)
 			}
-			q.Before = r.ID
+			q.Before = r.Seq
 		}
 		if len(found) < q.Limit {
 			break

@@ -163,7 +163,7 @@ func (b *Broker) recorded(c *call, r *audit.Record, serve func() error) error {
 func (b *Broker) refuse(c *call, r *audit.Record, refusal error) error {
 	var done recordedRefusal
 	if errors.As(refusal, &done) {
-		return done.error
+		return refusal
 	}
 	code := asAPI(refusal).Code
 	if code == api.CodeAuditUnavailable || code == api.CodeStoreUnavailable {
