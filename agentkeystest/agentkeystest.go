@@ -106,7 +106,7 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: 90 * 24 * time.Hour, CallSkew: 2 * time.Minute,
 		Budgets: broker.Budgets{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
 		Issuer:  issuer, Store: k.Store, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
-		JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
+		Pseudonym: k.AuditKey.Pseudonym, JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
 	}
 	for _, change := range changes {
 		change(&c)

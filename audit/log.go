@@ -193,7 +193,7 @@ func leafOf(ctx context.Context, tx *sql.Tx, seq int64, hash []byte) (Digest, er
 	if err != nil {
 		return Digest{}, err
 	}
-	return e.LeafHash(e.PersonDigest(e.Salt)), nil
+	return e.LeafHash(e.Digest()), nil
 }
 
 // Check holds the log against itself, at the cost of a few rows however long it is:
@@ -224,6 +224,10 @@ func (l *Log) Check(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
 // Extends holds the head against a checkpoint that was seen before, elsewhere: the
 // log must have at least as many records, and the same ones up to there.
 func (l *Log) Extends(ctx context.Context, tx *sql.Tx, head, seen Checkpoint) error {
+	return extends(ctx, tx, head, seen)
+}
+
+func extends(ctx context.Context, tx *sql.Tx, head, seen Checkpoint) error {
 	if head.Size < seen.Size {
 		return fmt.Errorf("the log was seen with %d records, and has %d: it was cut or put back to an earlier copy", seen.Size, head.Size)
 	}

@@ -54,7 +54,7 @@ func (b *Broker) readEntries(c *call, record *audit.Record) (api.AuditEntries, e
 		return api.AuditEntries{}, err
 	}
 	id := identity.Identity{Type: identity.Type(session.IdentityType), Value: session.IdentityValue}
-	describeIdentity(record, id)
+	b.describe(record, id)
 	if err := b.clock.check(c.now); err != nil {
 		return api.AuditEntries{}, err
 	}

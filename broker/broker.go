@@ -47,6 +47,8 @@ type Config struct {
 	Audit          *audit.Log          // signs the heads of the audit log
 	Anchors        []Anchor            // beside the database
 	AnchorsFollow  bool                // answers leave when the database has their records; without it, when every anchor has them
+	AuditRetention time.Duration       // how old a record may be before its operator is told; 0 for ever
+	Pseudonym      func(string) string // of an e-mail address, in records (token.AuditKey)
 	JWKSMaxAge     time.Duration       // how long clients may keep the JWKS
 	TrustedProxies []netip.Prefix      // whose X-Forwarded-For is believed
 	Auditors       []identity.Identity // who may read all of the audit log
@@ -68,6 +70,7 @@ type Broker struct {
 	clock     clock
 	recording recording
 	budgets   budgets
+	refusals  *refusals
 	started   time.Time
 	metrics   *metrics
 	discovery document
@@ -96,7 +99,9 @@ func New(c Config) (*Broker, error) {
 		return nil, fmt.Errorf("making the broker: %w", err)
 	}
 	b.metrics.follow(b)
+	b.metrics.age(b)
 	b.budgets = newBudgets(c.Budgets)
+	b.refusals = newRefusals(b.metrics.registry)
 	b.discovery = discoveryDocument(c.Issuer, c.TagKey)
 	b.jwks = document{body: c.OIDCKeys.JWKS(), etag: etag(c.OIDCKeys.JWKS())}
 	b.handler = b.routes()
@@ -114,6 +119,10 @@ func (c Config) check() error {
 		return errors.New("making the broker: want the key of the session tag that Mint puts into tokens, got none")
 	case c.Now == nil, c.Log == nil:
 		return errors.New("making the broker: a clock and a log are required")
+	case c.AuditRetention < 0:
+		return fmt.Errorf("making the broker: want a retention of audit records, or none, got %v", c.AuditRetention)
+	case c.Pseudonym == nil:
+		return errors.New("making the broker: pseudonyms are required: no record has an e-mail address in clear")
 	case c.Audit == nil, c.Heads == nil:
 		return errors.New("making the broker: an audit log and a place for its heads are required")
 	case c.Sealer == nil, c.GrantProofs == nil:

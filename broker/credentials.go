@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,8 +18,6 @@ import (
 	"agentkeys/identity"
 	"agentkeys/token"
 )
-
-const actionMintAWS = "mint.aws_credentials"
 
 // mint is one call for AWS credentials on its way.
 type mint struct {
@@ -39,7 +36,7 @@ type mint struct {
 // serveMintAWS mints AWS credentials for the bearer of a session who signed the
 // call and holds a grant for what it asks.
 func (b *Broker) serveMintAWS(c *call) error {
-	m := &mint{intent: c.record(actionMintAWS), settleBy: c.now.Add(pendingTime)}
+	m := &mint{intent: c.record(audit.ActionMintAWS), settleBy: c.now.Add(pendingTime)}
 	defer func() {
 		if p := recover(); p != nil { // the record of intent, if any, is settled by its deadline
 			b.metrics.mintAWS(audit.Refused, string(api.CodeInternal))
@@ -120,7 +117,7 @@ func (b *Broker) proveCaller(c *call, m *mint) error {
 		return err
 	}
 	m.session = session
-	describeIdentity(m.intent, identity.Identity{Type: identity.Type(session.IdentityType), Value: session.IdentityValue})
+	b.describe(m.intent, identity.Identity{Type: identity.Type(session.IdentityType), Value: session.IdentityValue})
 	m.intent.Wallet = session.Wallet
 	return b.clock.check(c.now)
 }
@@ -201,15 +198,9 @@ func idempotencyKey(r *http.Request) (string, error) {
 
 // refuseCredentials records a refusal and returns what the client gets.
 func (b *Broker) refuseCredentials(c *call, m *mint, refusal error) error {
-	code := asAPI(refusal).Code
-	err := b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
-		return c.append(ctx, tx, m.refused(code))
-	})
-	if err != nil {
-		code, refusal = api.CodeAuditUnavailable, err
-	}
-	b.metrics.mintAWS(audit.Refused, string(code))
-	return refusal
+	err := b.refuse(c, m.refused(asAPI(refusal).Code), refusal)
+	b.metrics.mintAWS(audit.Refused, string(asAPI(err).Code))
+	return err
 }
 
 // refused is the record of a refusal.

@@ -143,6 +143,17 @@ func (b *Broker) takeGrant(c *call, account string) error {
 	return take(c.now, taking{b.budgets.grantsOfNetwork, network(c.source), "network"}, taking{b.budgets.grantsOfAccount, account, "account"})
 }
 
+// takeSignIn takes one sign-in that is started, each of which leaves a challenge and a
+// record. A network may start as many as it may mint, counted apart, and never fewer
+// than leastSignIns.
+func (b *Broker) takeSignIn(c *call) error {
+	return take(c.now, taking{b.budgets.signInsOfNetwork, network(c.source), "network"})
+}
+
+// leastSignIns is how many sign-ins a network may start a minute, however little it
+// may mint.
+const leastSignIns = 60
+
 // begin makes the intent durable with the use of the grant. From here on STS may be
 // asked.
 func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error {
@@ -229,12 +240,14 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 	return answer, nil, c.append(ctx, tx, &record)
 }
 
-// budgets bound how many credentials are minted, how many grants are made, how often
-// the audit log is read, which adds a record each time, and how often it is proven. An
-// account and a network may do of each as much as they may mint, counted apart.
+// budgets bound how many credentials are minted, how many grants are made, how many
+// sign-ins are started, how often the audit log is read, which adds a record each time,
+// and how often it is proven. An account and a network may do of each as much as they
+// may mint, counted apart.
 type budgets struct {
 	account, grant, network          *budget
 	grantsOfAccount, grantsOfNetwork *budget
+	signInsOfNetwork                 *budget
 	readsOfAccount, readsOfNetwork   *budget
 	proofsOfNetwork                  *budget
 }
@@ -242,5 +255,6 @@ type budgets struct {
 func newBudgets(c Budgets) budgets {
 	return budgets{account: newBudget(c.PerAccount), grant: newBudget(c.PerGrant), network: newBudget(c.PerNetwork),
 		grantsOfAccount: newBudget(c.PerAccount), grantsOfNetwork: newBudget(c.PerNetwork),
-		readsOfAccount: newBudget(c.PerAccount), readsOfNetwork: newBudget(c.PerNetwork), proofsOfNetwork: newBudget(c.PerNetwork)}
+		signInsOfNetwork: newBudget(max(c.PerNetwork, leastSignIns)),
+		readsOfAccount:   newBudget(c.PerAccount), readsOfNetwork: newBudget(c.PerNetwork), proofsOfNetwork: newBudget(c.PerNetwork)}
 }

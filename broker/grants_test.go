@@ -238,7 +238,7 @@ func TestRevokeStopsTheNextMint(t *testing.T) {
 	}
 	revocations := 0
 	for _, r := range records(t, k) {
-		if r.Action == "grant.revoke" {
+		if r.Action == audit.ActionGrantRevoke && r.Outcome == audit.Confirmed {
 			revocations++
 		}
 	}

@@ -58,7 +58,7 @@ func (b *Broker) checkDatabase(c *call) api.Check {
 		b.recording.failed(c.now, err)
 	}
 	if err == nil && b.recording.due(c.now) {
-		r := c.record("store.recovered")
+		r := c.record(audit.ActionStoreRecovered)
 		r.Outcome = audit.Confirmed
 		if b.recordWithRoom(c, r) == nil {
 			b.Log.InfoContext(c.ctx, "the database takes records again", "request_id", c.requestID)

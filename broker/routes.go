@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"agentkeys/api"
+	"agentkeys/audit"
 )
 
 type route struct {
@@ -70,15 +71,24 @@ func (b *Broker) routes() http.Handler {
 	return http.MaxBytesHandler(crossOrigin.Handler(exact), maxBody)
 }
 
-// serveCrossOrigin refuses what a page of another origin sent. A mint among it is
-// recorded like every refused mint.
+// recordedActions are those of the paths whose refusals leave a record whoever asks.
+var recordedActions = map[string]string{
+	api.PathWalletStart: audit.ActionSignInStart, api.PathWalletVerify: audit.ActionSignInVerify,
+	api.PathGrantCreate: audit.ActionGrantCreate, api.PathGrantList: audit.ActionGrantList, api.PathGrantRevoke: audit.ActionGrantRevoke,
+}
+
+// serveCrossOrigin refuses what a page of another origin sent. It is recorded like
+// every other refusal of what was asked.
 func (b *Broker) serveCrossOrigin(c *call) error {
 	refusal := api.Errorf(api.CodeCrossOrigin, "a page of another origin sent this request")
 	switch c.r.URL.Path {
 	case api.PathMintOIDC:
-		return b.refuseMint(c, c.record(actionMintOIDC), refusal)
+		return b.refuseMint(c, c.record(audit.ActionMintOIDC), refusal)
 	case api.PathMintAWS:
-		return b.refuseCredentials(c, &mint{intent: c.record(actionMintAWS)}, refusal)
+		return b.refuseCredentials(c, &mint{intent: c.record(audit.ActionMintAWS)}, refusal)
+	}
+	if action, ok := recordedActions[c.r.URL.Path]; ok {
+		return b.refuse(c, c.record(action), refusal)
 	}
 	return refusal
 }

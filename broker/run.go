@@ -27,6 +27,7 @@ func (b *Broker) Run(ctx context.Context) {
 	}
 	b.noteHead(ctx)
 	others.Go(func() { b.extendAlways(ctx) })
+	others.Go(func() { every(ctx, noteOldEvery, func() { b.noteOld(ctx) }) })
 	others.Go(func() { every(ctx, settleEvery, func() { b.note(ctx, "settling", b.Settle(ctx)) }) })
 	others.Go(func() {
 		every(ctx, keepEvery, func() { b.note(ctx, "keeping how far the anchors are", b.keepCursors(ctx)) })

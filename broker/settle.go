@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,7 +23,9 @@ func (b *Broker) SettleAll(ctx context.Context) error {
 // Settle settles the mints whose deadline has passed without an outcome: what STS
 // may have given for them was not released. And it deletes the calls whose window has
 // ended, with their answers.
-func (b *Broker) Settle(ctx context.Context) error { return b.settle(ctx, b.Now()) }
+func (b *Broker) Settle(ctx context.Context) error {
+	return errors.Join(b.settle(ctx, b.Now()), b.Summarise(ctx, false))
+}
 
 // settle does so with the pending mints that are to be settled by deadline. Nothing
 // waits for the anchors, since nothing is released.

@@ -100,9 +100,12 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 		servers = append(servers, server{admin, broker.Server(b.Admin(), log)})
 	}
 	logAWS(log, c)
+	if err := b.Start(ctx, startOf(keys, p.environ)); err != nil {
+		return err
+	}
 	log.Info("serving", "issuer", c.Issuer, "bind", public.Addr().String(), "version", version(),
 		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID(), "audit_key", keys.audit.ID())
-	err = serveAll(ctx, servers, c.ShutdownGrace)
+	err = errors.Join(serveAll(ctx, servers, c.ShutdownGrace), b.Stop(ctx))
 	log.Info("stopped")
 	return err
 }
@@ -251,7 +254,7 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: c.GrantMax, GrantOptional: !c.RequireGrant, CallSkew: c.CallSkew,
 		Budgets: broker.Budgets(c.Mints), AWS: aws, Audit: records, AnchorsFollow: c.AuditPolicy == config.SQLitePrimary,
 		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint, TagKey: c.OIDCTagKey,
-		JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Auditors: auditors(c.Auditors), Now: time.Now, Log: log,
+		Pseudonym: keys.audit.Pseudonym, AuditRetention: c.AuditRetention, JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Auditors: auditors(c.Auditors), Now: time.Now, Log: log,
 	}, identities, nil
 }
 
