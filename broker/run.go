@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -59,7 +60,7 @@ func every(ctx context.Context, interval time.Duration, do func()) {
 
 // note has the log of the broker tell of an error in the background.
 func (b *Broker) note(ctx context.Context, what string, err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, context.Canceled) { // that is the end of ctx
 		b.Log.WarnContext(ctx, what+" failed; it is tried again", "error", err)
 	}
 }

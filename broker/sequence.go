@@ -14,7 +14,7 @@ import (
 const (
 	extendEvery = 150 * time.Millisecond // records that come meanwhile share a head
 	extendBatch = 1000                   // records in one transaction, which others wait for
-	extendRetry = time.Second            // after an extension that failed
+	extendRetry = 500 * time.Millisecond // after an extension that failed
 	// unplacedFor is how long records may be without a place before readiness says so.
 	unplacedFor = 5 * time.Second
 	// noteEvery is how often the newest head goes into the log of the broker.
@@ -163,12 +163,8 @@ func (b *Broker) extendAlways(ctx context.Context) {
 			if errors.Is(err, audit.ErrBroken) {
 				return
 			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(extendRetry):
-			case <-b.log.wake: // another transaction went well
-			}
 			nudge(b.log.wake)
+			pause(ctx, extendRetry)
 			continue
 		}
 		if now := time.Now(); now.Sub(noted) >= noteEvery {
