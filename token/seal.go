@@ -73,9 +73,8 @@ func (s Sealer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.keyID) 
 // Seal encrypts a text for a place: whoever opens it must name the same one, so
 // that a sealed text moved to another row is none there.
 func (s *Sealer) Seal(text []byte, place string) []byte {
-	header, aead := s.keyID+"\x00", s.aeads[s.keyID]()
-	sealed := append(make([]byte, 0, len(header)+len(text)+aead.Overhead()), header...)
-	return aead.Seal(sealed, nil, text, []byte(header+place))
+	header := s.keyID + "\x00"
+	return s.aeads[s.keyID]().Seal([]byte(header), nil, text, []byte(header+place))
 }
 
 // Open decrypts what Seal made for a place. The error tells nothing of the text.
