@@ -43,6 +43,8 @@ type AWS struct {
 	Local  *localaws.Server
 	Config federation.Config
 
+	trail string // folder of its CloudTrail; "" for none
+
 	mu     sync.Mutex // guards what follows
 	asked  []url.Values
 	issued []Issued
@@ -68,6 +70,17 @@ func NewAtWithAWS(t testing.TB, path string, changes ...func(*broker.Config)) (*
 	t.Helper()
 	a := newAWS(t)
 	k := NewAt(t, path, append([]func(*broker.Config){ConnectAWS(t, a.URL)}, changes...)...)
+	a.setUp(t, k.Issuer, k.Clock.Now)
+	return k, a
+}
+
+// NewWithTrail is NewWithAWS whose local AWS writes CloudTrail's log files to a
+// folder, when Local.DeliverTrail is called and at the end of the test.
+func NewWithTrail(t testing.TB, dir string, changes ...func(*broker.Config)) (*Broker, *AWS) {
+	t.Helper()
+	a := newAWS(t)
+	a.trail = dir
+	k := New(t, append([]func(*broker.Config){ConnectAWS(t, a.URL)}, changes...)...)
 	a.setUp(t, k.Issuer, k.Clock.Now)
 	return k, a
 }
@@ -106,7 +119,7 @@ func ConnectAWS(t testing.TB, endpoint string) func(*broker.Config) {
 
 func (a *AWS) setUp(t testing.TB, issuer string, now func() time.Time) {
 	t.Helper()
-	c := localaws.Config{Dir: t.TempDir(), Account: Account, Region: Region, Now: now}
+	c := localaws.Config{Dir: t.TempDir(), Account: Account, Region: Region, Now: now, CloudTrail: a.trail}
 	check(t, localaws.Create(c))
 	local, err := localaws.Open(c)
 	check(t, err)

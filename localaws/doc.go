@@ -36,6 +36,11 @@
 // forward ends them early. Tokens of issuers are held to five minutes either
 // way, as AWS does.
 //
+// With Config.CloudTrail it writes the log files of a trail with management events
+// and S3 data events, in CloudTrail's form. No secret is in them, not even the
+// session token that CloudTrail has. They are written by DeliverTrail, each time
+// that a thousand events have come together, and by Close.
+//
 // One deviation from AWS is deliberate: an OIDC provider may be registered for
 // http://127.0.0.1:PORT, http://localhost:PORT and http://[::1]:PORT, where AWS
 // takes https without a port only.

@@ -81,7 +81,11 @@ func (b *s3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &s3Call{b: b, w: w, r: r, now: b.server.config.Now(), id: newRequestID()}
 	w.Header().Set("X-Amz-Request-Id", c.id)
 	w.Header().Set("X-Amz-Id-2", hexSHA256([]byte(c.id)))
-	if e := c.serve(); e != nil {
+	e := c.serve()
+	if b.server.trail != nil {
+		b.server.trailed(c.trailEvent(e))
+	}
+	if e != nil {
 		b.server.config.Log.Debug("s3 request refused", slog.String("request_id", c.id), slog.String("method", r.Method),
 			slog.String("bucket", c.name), slog.String("code", e.Code), slog.String("message", e.Message))
 		c.writeError(e)

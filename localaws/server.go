@@ -19,6 +19,7 @@ type Config struct {
 	Now        func() time.Time // nil: time.Now
 	Log        *slog.Logger     // nil: no log
 	HTTPClient *http.Client     // fetches discovery documents and key sets; nil: a client of its own
+	CloudTrail string           // folder for log files as CloudTrail delivers them to a bucket; "": none
 }
 
 // Server is the local AWS: one account, one region, one endpoint. It may be
@@ -29,6 +30,7 @@ type Server struct {
 	sealer  sealer
 	issuers *issuers
 	s3      *s3
+	trail   *trail // nil without Config.CloudTrail
 }
 
 // check fills the defaults of c in and refuses what cannot be served.
@@ -75,6 +77,9 @@ func Open(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, state: st, issuers: newIssuers(c.HTTPClient)}
+	if c.CloudTrail != "" {
+		s.trail = &trail{dir: c.CloudTrail, account: c.Account, region: c.Region, now: c.Now}
+	}
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
@@ -102,10 +107,11 @@ func (s *Server) AdminCredentials() (accessKeyID, secret string) {
 	return "", ""
 }
 
-// Close releases the state folder. Requests must have ended.
+// Close releases the state folder and delivers what is left of the trail. Requests
+// must have ended.
 func (s *Server) Close() error {
 	s.issuers.close()
-	return errors.Join(s.s3.close(), s.state.close())
+	return errors.Join(s.DeliverTrail(), s.s3.close(), s.state.close())
 }
 
 func (s *Server) now() time.Time { return s.config.Now() }
@@ -122,6 +128,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Amzn-Requestid", requestID)
 	c := &call{server: s, request: r, now: s.now()}
 	result, e := c.serve()
+	if s.trail != nil {
+		s.trailed(c.trailEvent(requestID, result, e))
+	}
 	if e == nil {
 		if err := writeReply(w, c.namespace, c.action, requestID, result); err == nil {
 			return
@@ -151,6 +160,8 @@ type call struct {
 	sig       signature
 	state     *snapshot // what the call sees; for a writing call the copy it changes
 	caller    *caller
+	asked     *assumption  // what is asked of a role, once it was read
+	proven    *webIdentity // the web identity, once its token was verified
 }
 
 // serve finds the action, verifies the signature and runs it.

@@ -52,6 +52,7 @@ type account struct {
 	frozen atomic.Pointer[time.Time]
 	client *http.Client // of the server, for issuers
 	issuer *issuerSite
+	trail  string // folder of the CloudTrail; "" for none
 	stop   func()
 }
 
@@ -63,7 +64,7 @@ func (a *account) now() time.Time {
 }
 
 func (a *account) config() Config {
-	return Config{Dir: a.dir, Account: testAccount, Region: testRegion, Now: a.now, HTTPClient: a.client}
+	return Config{Dir: a.dir, Account: testAccount, Region: testRegion, Now: a.now, HTTPClient: a.client, CloudTrail: a.trail}
 }
 
 func newAccount(t *testing.T) *account { return newAccountWith(t, nil) }

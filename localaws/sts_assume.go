@@ -21,6 +21,7 @@ type xmlAssumeRole struct {
 // the trust policy names the caller itself.
 func (c *call) assumeRole() (any, *apiError) {
 	a, e := c.readAssumeRole()
+	c.asked = a
 	if e != nil {
 		return nil, e
 	}

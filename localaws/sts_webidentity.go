@@ -38,6 +38,7 @@ func (c *call) assumeRoleWithWebIdentity() (any, *apiError) {
 	if e != nil {
 		return nil, e
 	}
+	c.asked, c.proven = a, id
 	if e := a.setClaims(token.claims, id); e != nil {
 		return nil, e
 	}

@@ -15,10 +15,9 @@ import (
 func (p *program) audit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Read, follow, export and restore the broker's audit log",
+		Short: "Verify the broker's audit log, prove its records, hold it against AWS's own",
 		Long: `The broker records what was asked of it and what came of it, before it answers. These commands
 read the log where it is kept, in the database of the data folder; the broker may be running or not.
-They change nothing, but for import, which fills an empty log.
 
 --data-dir is the folder of the database; BROKER_DATA_DIR names it where the flag does not.`,
 		Args: usageArgs(cobra.NoArgs),
@@ -27,6 +26,7 @@ They change nothing, but for import, which fills an empty log.
 	cmd.AddCommand(p.auditVerify())
 	cmd.AddCommand(p.auditProve())
 	cmd.AddCommand(p.auditVerifyProof())
+	cmd.AddCommand(p.auditReconcile())
 	return cmd
 }
 

@@ -42,7 +42,7 @@ const (
 	devBucket = "agentkeys-dev"
 )
 
-type devOptions struct{ dir, broker, aws string }
+type devOptions struct{ dir, broker, aws, trail string }
 
 func (p *program) dev() *cobra.Command {
 	var o devOptions
@@ -60,6 +60,7 @@ For development alone: the keys lie in the folder, and there is no TLS.`,
 	cmd.Flags().StringVar(&o.dir, "dir", "./.agentkeys", "folder of the state; made when it is not there")
 	cmd.Flags().StringVar(&o.broker, "broker", "127.0.0.1:8091", "loopback address and port of the broker")
 	cmd.Flags().StringVar(&o.aws, "aws", "127.0.0.1:4566", "loopback address and port of the local AWS")
+	cmd.Flags().StringVar(&o.trail, "cloudtrail", "", "folder for the local AWS to write log files to as CloudTrail does; none unless set")
 	return cmd
 }
 
@@ -93,7 +94,12 @@ func (p *program) runDev(ctx context.Context, o devOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	return p.serveDev(ctx, dir, state, made, public, aws)
+	if o.trail != "" {
+		if o.trail, err = filepath.Abs(o.trail); err != nil {
+			return fmt.Errorf("finding the folder of the CloudTrail: %w", err)
+		}
+	}
+	return p.serveDev(ctx, dir, o.trail, state, made, public, aws)
 }
 
 func checkLoopback(flag, addr string) error {
@@ -108,7 +114,7 @@ func checkLoopback(flag, addr string) error {
 }
 
 // serveDev runs both servers over a folder until ctx ends.
-func (p *program) serveDev(ctx context.Context, dir string, state devState, made bool, public, awsListener net.Listener) (err error) {
+func (p *program) serveDev(ctx context.Context, dir, trail string, state devState, made bool, public, awsListener net.Listener) (err error) {
 	log := newLog(p.stderr, "text", "info")
 	c := localConfig(dir, state.Issuer)
 	mintLocally(&c, state.Bucket, "http://"+awsListener.Addr().String())
@@ -133,11 +139,14 @@ func (p *program) serveDev(ctx context.Context, dir string, state devState, made
 		return err
 	}
 	defer background(ctx, b.Run)()
-	a, err := openAWS(awsListener.Addr(), awsConfig(dir, log))
+	local := awsConfig(dir, log)
+	local.CloudTrail = trail
+	a, err := openAWS(awsListener.Addr(), local)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
+	defer background(ctx, func(ctx context.Context) { a.deliverTrail(ctx, log) })()
 	if err := p.printDev(dir, state, made, a); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"agentkeys/api"
 	"agentkeys/federation"
 	"agentkeys/grant"
+	"agentkeys/trail"
 )
 
 // The page on the AWS side has a row for every verb and every code.
@@ -163,5 +164,25 @@ func TestGrantsPageShowsTheSessionPolicy(t *testing.T) {
 	}
 	if got.String() != want {
 		t.Errorf("the page shows\n%s\nand the grant compiles to\n%s", got.String(), want)
+	}
+}
+
+// The page on reconciling has a row for every finding, with its severity, and names
+// every flag.
+func TestReconcilePageIsWhole(t *testing.T) {
+	page, err := os.ReadFile("../../docs/audit-reconcile.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range trail.Codes() {
+		if !strings.Contains(string(page), fmt.Sprintf("\n| `%s` | %s |", code, code.Severity())) {
+			t.Errorf("no row for the code %s, which is %s", code, code.Severity())
+		}
+	}
+	flags := (&program{}).auditReconcile().Flags()
+	for _, f := range regexp.MustCompile(`--(?:cloudtrail|config|data-dir|json|late|since|until|token-ttl)\b`).FindAllString(string(page), -1) {
+		if flags.Lookup(strings.TrimPrefix(f, "--")) == nil {
+			t.Errorf("there is no flag %s", f)
+		}
 	}
 }

@@ -29,6 +29,7 @@ var house = map[string][]string{
 	"agentkeys/policy":        {},
 	"agentkeys/store":         {},
 	"agentkeys/token":         {},
+	"agentkeys/trail":         {"agentkeys/audit"},
 	"agentkeys/agentkeystest": nil, // the test kit wires a whole broker
 	"agentkeys/cmd/agentkeys": nil, // and so does the program
 }

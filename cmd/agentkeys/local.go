@@ -140,6 +140,26 @@ func (a *localAWS) stop() error {
 	return errors.Join(err, a.Close())
 }
 
+// trailEvery is how often the local AWS delivers its CloudTrail, if it has one. The
+// real one takes about five minutes.
+const trailEvery = 2 * time.Second
+
+// deliverTrail delivers the CloudTrail until ctx ends; Close delivers the rest.
+func (a *localAWS) deliverTrail(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(trailEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := a.DeliverTrail(); err != nil {
+				log.Error("the local AWS", "error", err)
+			}
+		}
+	}
+}
+
 // sdk returns SDK configuration for the local AWS with the administrator's key.
 func (a *localAWS) sdk() aws.Config {
 	id, secret := a.AdminCredentials()

@@ -161,7 +161,7 @@ Start with "agentkeys demo": it needs no account and no set-up.`,
 	root.SetOut(helpOutput{p.stdout})
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(p.flagError)
-	root.AddCommand(p.demo(), p.dev(), p.serve(), p.init(), p.keygen(), p.certificate(), p.mint(), p.grant(), p.creds(), p.revoke(), p.token(), p.federation(), p.audit())
+	root.AddCommand(p.demo(), p.dev(), p.serve(), p.init(), p.keygen(), p.certificate(), p.mint(), p.grant(), p.creds(), p.revoke(), p.token(), p.audit(), p.federation())
 	p.refuseSwallowed(root)
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Version = root.Version
