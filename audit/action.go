@@ -24,6 +24,7 @@ const (
 	ActionKeyRetired     = "key.retired"
 	ActionStoreRecovered = "store.recovered"
 
+	ActionRead   = "audit.read"   // of records over HTTP
 	ActionErased = "audit.erased" // of a person, in the records before this one
 	ActionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there are gone
 )

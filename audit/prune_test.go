@@ -58,7 +58,7 @@ func prunable(t *testing.T, s *store.Store, before time.Time) (p audit.Prunable)
 	return p
 }
 
-func exec(t *testing.T, s *store.Store, query string, args ...any) {
+func execute(t *testing.T, s *store.Store, query string, args ...any) {
 	t.Helper()
 	err := s.Update(t.Context(), func(tx *sql.Tx) error {
 		_, err := tx.Exec(query, args...)
@@ -106,18 +106,18 @@ func TestFindPrunable(t *testing.T) {
 	mustAppend(t, s, outcome)
 	want("an intent that is settled behind the head", at(100), 0, 24, "head")
 
-	exec(t, s, "INSERT INTO audit_anchors (name, upto) VALUES ('west', 9), ('east', 14), ('far', 900)")
+	execute(t, s, "INSERT INTO audit_anchors (name, upto) VALUES ('west', 9), ('east', 14), ('far', 900)")
 	want("the anchors", at(100), 0, 8, "an anchor has records up to there: west")
-	exec(t, s, "UPDATE audit_anchors SET upto = 14 WHERE name = 'west'")
+	execute(t, s, "UPDATE audit_anchors SET upto = 14 WHERE name = 'west'")
 	want("the newest that one has", at(100), 0, 13, "an anchor")
-	exec(t, s, "UPDATE audit_anchors SET upto = 0 WHERE name = 'far'")
+	execute(t, s, "UPDATE audit_anchors SET upto = 0 WHERE name = 'far'")
 	if p := prunable(t, s, at(100)); p.Any() {
 		t.Errorf("with an anchor that has nothing: %+v", p)
 	}
-	exec(t, s, "DELETE FROM audit_anchors")
-	exec(t, s, "INSERT INTO audit_anchors (name, upto) VALUES ('west', 24)")
+	execute(t, s, "DELETE FROM audit_anchors")
+	execute(t, s, "INSERT INTO audit_anchors (name, upto) VALUES ('west', 24)")
 	want("an anchor that has all", at(100), 0, 23, "an anchor")
-	exec(t, s, "DELETE FROM audit_anchors")
+	execute(t, s, "DELETE FROM audit_anchors")
 	last := record(1)
 	last.Outcome, last.Time = audit.Pending, at(30)
 	mustAppend(t, s, last)
@@ -149,7 +149,7 @@ func TestCheckExport(t *testing.T) {
 	stranger := newStore(t)
 	appendHourly(t, stranger, 0, size)
 	strange := extend(t, stranger, other)
-	exec(t, s, "UPDATE audit_records SET person = $1, salt = x'', identity_type = '', identity_value = '', omni_account = '', wallet = '', source = '', tenant = '', agent = '', scope_path = '' WHERE seq = 5",
+	execute(t, s, "UPDATE audit_records SET person = $1, salt = x'', identity_type = '', identity_value = '', omni_account = '', wallet = '', source = '', tenant = '', agent = '', scope_path = '' WHERE seq = 5",
 		digestAt(t, s, 5))
 	p := audit.Prunable{Through: through}
 	good := mustExport(t, s, 0, "")

@@ -13,8 +13,6 @@ import (
 	"agentkeys/identity"
 )
 
-const actionAuditRead = "audit.read"
-
 // maxPageLines bounds the lines of a page in bytes, and so the page: JSON in JSON has
 // every quote escaped, and all members twice.
 const maxPageLines = 1 << 20
@@ -27,23 +25,18 @@ func (b *Broker) serveAuditEntries(c *call) error {
 	if err := take(c.now, taking{b.budgets.readsOfNetwork, network(c.source), "network"}); err != nil {
 		return err
 	}
-	record := c.record(actionAuditRead)
-	answer, refusal := b.readEntries(c, record)
-	record.Outcome = audit.Confirmed
-	if refusal != nil {
-		code := asAPI(refusal).Code
-		if code == api.CodeBudgetSpent {
-			return refusal
+	record := c.record(audit.ActionRead)
+	return b.recorded(c, record, func() error {
+		answer, err := b.readEntries(c, record)
+		if err != nil {
+			return err
 		}
-		record.Outcome, record.Reason = audit.Refused, string(code)
-	}
-	if err := b.record(c, record); err != nil {
-		return err
-	}
-	if refusal != nil {
-		return refusal
-	}
-	return c.writeJSON(answer)
+		record.Outcome = audit.Confirmed
+		if err := b.record(c, record); err != nil {
+			return err
+		}
+		return c.writeJSON(answer)
+	})
 }
 
 // readEntries decides what the caller may see and reads it. It fills in who asks, and
@@ -59,7 +52,7 @@ func (b *Broker) readEntries(c *call, record *audit.Record) (api.AuditEntries, e
 		return api.AuditEntries{}, err
 	}
 	if err := take(c.now, taking{b.budgets.readsOfAccount, session.OmniAccount, "account"}); err != nil {
-		return api.AuditEntries{}, err
+		return api.AuditEntries{}, recordedRefusal{err} // it bounds how many records readers add
 	}
 	q, err := parseAuditQuery(c.r.URL.RawQuery)
 	if err != nil {
