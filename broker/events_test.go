@@ -40,6 +40,7 @@ var needsSession = []struct{ method, path, body, action string }{
 	{"POST", api.PathGrantCreate, "{}", audit.ActionGrantCreate},
 	{"GET", api.PathGrantList, "", audit.ActionGrantList},
 	{"POST", api.PathGrantRevoke, "{}", audit.ActionGrantRevoke},
+	{"GET", api.PathAuditEntries, "", audit.ActionRead},
 }
 
 // Whoever comes without a good session is recorded, at every endpoint that needs one,
@@ -47,7 +48,7 @@ var needsSession = []struct{ method, path, body, action string }{
 func TestEveryRefusedSessionIsRecorded(t *testing.T) {
 	k := agentkeystest.New(t)
 	_, session := k.SignIn(t)
-	if len(needsSession)+8 != len(broker.Routes()) { // health, ready, two documents, two of the issuer, two of sign-in
+	if len(needsSession)+11 != len(broker.Routes()) { // health, ready, two documents, two of the issuer, two of sign-in, three of the log for everybody
 		t.Errorf("there are %d routes: is %s among those that need a session?", len(broker.Routes()), broker.Routes())
 	}
 	for _, tc := range needsSession {
