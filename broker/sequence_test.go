@@ -112,6 +112,9 @@ func TestLogThatIsNotAsItWasLeft(t *testing.T) {
 			placed(t, w.k)
 			var head string
 			must(t, w.view(t.Context(), func(tx *sql.Tx) error { return tx.QueryRow("SELECT note FROM audit_head").Scan(&head) }))
+			for seen := w.k.Seen(t); len(seen) == 0 || seen[len(seen)-1].Note != head; seen = w.k.Seen(t) { // it is published after it is durable
+				<-time.After(10 * time.Millisecond)
+			}
 			tamper(t, w.database, statement)
 			seen := len(w.k.Seen(t))
 
