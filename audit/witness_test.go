@@ -193,23 +193,18 @@ func TestThreeLevelsOfTiles(t *testing.T) {
 	})
 	l.now = at(1)
 	mustBeGood(t, l.verify(t, l.verification()))
-	for level, at := range map[int]int64{0: 65537 + 7, 1: 256*7 + 1, 2: 1} {
+	for level, tile := range []struct {
+		n, i  int
+		place int64
+	}{{256, 7, 65536 + 7 + 1}, {0, 7, 256*7 + 1}, {0, 0, 1}} {
 		c := l.copy(t)
-		i, n := 7, level&1^1
-		if level == 0 {
-			n = 256
-		} else if level == 1 {
-			n = 0
-		} else {
-			i, n = 0, 0
-		}
-		c.tamper(t, flipTile(level, n, i))
+		c.tamper(t, flipTile(level, tile.n, tile.i))
 		r := c.verify(t, c.verification())
 		if level == 0 { // there is no record to tell which of tile and root is wrong, but for the tile above
 			mustFind(t, r, audit.RootChanged, 1)
 			continue
 		}
-		mustFind(t, r, audit.TileChanged, at)
+		mustFind(t, r, audit.TileChanged, tile.place)
 	}
 }
 
