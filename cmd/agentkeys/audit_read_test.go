@@ -115,7 +115,7 @@ func TestTailFollows(t *testing.T) {
 	f.tick()
 	wg.Wait()
 	f.tick()
-	l.fill(t, 2*tailPage)
+	l.fill(t, 8*tailPage)
 	f.tick()
 	l.close(t)
 	f.tick()
@@ -126,7 +126,7 @@ func TestTailFollows(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := placesIn(t, f.out.String())
-	if last.Seq != 20+300+2*tailPage+1 || !slices.Equal(got, upTo(got[0], last.Seq)) || got[0] < 16 || got[0] > 16+30 {
+	if last.Seq != 20+300+8*tailPage+1 || !slices.Equal(got, upTo(got[0], last.Seq)) || got[0] < 16 || got[0] > 16+30 {
 		t.Errorf("followed %d records from place %d to %d, want each once, from about 16 to %d", len(got), got[0], got[len(got)-1], last.Seq)
 	}
 }
@@ -183,6 +183,16 @@ func TestTailAcceptsPruning(t *testing.T) {
 	if r := l.audit(t, "show", "5").must(t); !strings.Contains(r.stdout, "pruned: its hash is left") || !strings.Contains(r.stdout, "yes, under the signed head of 20 records") {
 		t.Errorf("show of a pruned record:\n%s", r.stdout)
 	}
+	if err := l.db.Update(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec("UPDATE audit_head SET pruned = 20")
+		if err == nil {
+			_, err = tx.Exec("DELETE FROM audit_records")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	l.audit(t, "show", "21").refused(t, exitBroken, "there is no record at place 21: the last one is at 20")
 	if r := l.audit(t, "show", "5", "--json").must(t); !strings.HasPrefix(r.stdout, `{"place":5,"hash":"`) {
 		t.Errorf("show of a pruned record:\n%s", r.stdout)
 	}
@@ -246,6 +256,9 @@ func TestTailPrintsTheLast(t *testing.T) {
 func TestQueryPages(t *testing.T) {
 	l := newTestLog(t)
 	l.fill(t, 25)
+	if r := l.audit(t, "query", "--limit", "25").must(t); r.stderr != "" {
+		t.Errorf("of the 25 records that there are it tells %q", r.stderr)
+	}
 	for _, flags := range [][]string{nil, {"--oldest-first"}} {
 		var got []int64
 		cursor := []string{}
