@@ -7,9 +7,9 @@ GO       ?= go
 FUZZTIME ?= 20000x
 TOOL      = $(GO) tool -modfile=tools.mod
 
-.PHONY: test build lint bench fuzz need-aws need-cc need-radosgw need-sqlite3
+.PHONY: test build lint bench fuzz need-aws need-cc need-strace need-sqlite3 need-radosgw
 
-test: need-aws need-cc need-radosgw need-sqlite3
+test: need-aws need-cc need-strace need-sqlite3 need-radosgw
 	$(GO) test -race -timeout 25m ./...
 
 build:
@@ -57,3 +57,8 @@ need-radosgw:
 need-cc:
 	@command -v gcc >/dev/null || { sudo=$$(command -v sudo || true); \
 	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev; }
+
+# Faults at the level of system calls are injected by it.
+need-strace:
+	@command -v strace >/dev/null || { sudo=$$(command -v sudo || true); \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq strace; }
