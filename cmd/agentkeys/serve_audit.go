@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -149,7 +147,7 @@ func checkAudit(ctx context.Context, db *store.Store, log *audit.Log, f *auditFi
 		if err := f.extendedBy(ctx, tx, log, head); err != nil {
 			return err
 		}
-		return f.recordedIn(ctx, tx)
+		return f.recordedIn(ctx, tx, head)
 	})
 	if err != nil {
 		return hint{err, `do not make another file or database in its place; see "The audit log does not extend what was seen of it" in docs/runbook.md`}
@@ -178,8 +176,9 @@ func (f *auditFiles) extendedBy(ctx context.Context, tx *sql.Tx, log *audit.Log,
 	return nil
 }
 
-// recordedIn wants the database to have the newest record of the anchor file.
-func (f *auditFiles) recordedIn(ctx context.Context, tx *sql.Tx) error {
+// recordedIn wants the log to have the newest record of the anchor file: in the
+// database or, once it was pruned, in the tree.
+func (f *auditFiles) recordedIn(ctx context.Context, tx *sql.Tx, head audit.Checkpoint) error {
 	if f.file == nil {
 		return nil
 	}
@@ -187,18 +186,26 @@ func (f *auditFiles) recordedIn(ctx context.Context, tx *sql.Tx) error {
 	if !some {
 		return nil
 	}
-	found, err := audit.After(ctx, tx, last.Place-1, 1)
+	hash, err := hashAt(ctx, tx, head, last.Place)
+	if err == nil && hash != last.Hash {
+		err = fmt.Errorf("want the hash %s, got %s in the database: it was forked", last.Hash, hash)
+	}
 	if err != nil {
-		return err
-	}
-	fail := func(what string, args ...any) error {
-		return fmt.Errorf("the audit log does not extend the anchor file %q, which ends with the record at place %d: %w", f.file.Path(), last.Place, fmt.Errorf(what, args...))
-	}
-	if i := slices.IndexFunc(found, func(e audit.Entry) bool { return e.Seq == last.Place }); i < 0 {
-		return fail("the database has none there: it was cut or put back to an earlier copy")
-	}
-	if hash := found[0].LeafHash(found[0].Digest()); !bytes.Equal(hash[:], last.Hash[:]) {
-		return fail("want the hash %s, got %s in the database: it was forked", last.Hash, hash)
+		return fmt.Errorf("the audit log does not extend the anchor file %q, which ends with the record at place %d: %w", f.file.Path(), last.Place, err)
 	}
 	return nil
+}
+
+// hashAt is that of the leaf at a place.
+func hashAt(ctx context.Context, tx *sql.Tx, head audit.Checkpoint, place int64) (audit.Digest, error) {
+	found, err := audit.After(ctx, tx, place-1, 1)
+	switch {
+	case err != nil:
+		return audit.Digest{}, err
+	case len(found) > 0 && found[0].Seq == place:
+		return found[0].LeafHash(found[0].Digest()), nil
+	case place > head.Size:
+		return audit.Digest{}, errors.New("the database has none there: it was cut or put back to an earlier copy")
+	}
+	return audit.LeafAt(ctx, tx, head, place)
 }

@@ -112,6 +112,14 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 			`the newest head in "CHECKPOINTS", of .*: the log was seen with 12 records, and has 5`},
 		"a restored copy, with all heads": {func(_ *testing.T, w *world) { w.database(); w.heads(); w.checkpoints() },
 			`the anchor file "ANCHOR", which ends with the record at place 12: the database has none there`},
+		"all was pruned": {func(t *testing.T, w *world) { leaveTheTree(t, w.DataDir) }, ""},
+		"a fork that was pruned, without heads": {func(t *testing.T, w *world) {
+			fork(t, w)
+			leaveTheTree(t, w.DataDir)
+			if err := errors.Join(empty(filepath.Join(w.DataDir, headsFile)), empty(w.CheckpointsFile)); err != nil {
+				t.Fatal(err)
+			}
+		}, `the anchor file "ANCHOR", which ends with the record at place 12: want the hash .*, got .* in the database: it was forked`},
 		"a new database": {func(t *testing.T, w *world) {
 			path := filepath.Join(w.DataDir, databaseFile)
 			if err := errors.Join(os.Remove(path), store.Create(t.Context(), path)); err != nil {
@@ -177,6 +185,25 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 				t.Error("it does not say what to do next")
 			}
 		})
+	}
+}
+
+// leaveTheTree leaves nothing of the log but its tree.
+func leaveTheTree(t *testing.T, dir string) {
+	t.Helper()
+	db, err := store.Open(t.Context(), filepath.Join(dir, databaseFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(t.Context(), "UPDATE audit_head SET pruned = size")
+		if err == nil {
+			_, err = tx.ExecContext(t.Context(), "DELETE FROM audit_records")
+		}
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 
