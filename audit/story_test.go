@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -185,6 +186,45 @@ func TestVerifyWhileTheLogGrows(t *testing.T) {
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// Transactions that see two states of the log are begun again.
+func TestVerifyReadsOneState(t *testing.T) {
+	l := newLedger(t, 500, 0)
+	l.with(t, func(s *store.Store) {
+		var mu sync.Mutex // guards begun, and keeps the order of the transactions
+		begun := 0
+		begin := func(tx *sql.Tx) error {
+			var size int64
+			return tx.QueryRowContext(t.Context(), "SELECT size FROM audit_head").Scan(&size) // from here on it sees one state
+		}
+		v := l.verification()
+		v.Workers = 2
+		r, err := v.Database(t.Context(), func(ctx context.Context, read func(*sql.Tx) error) error {
+			mu.Lock()
+			if begun++; begun == 2 {
+				late := record(500)
+				late.Time = l.now
+				mustAppend(t, s, late)
+				extend(t, s, l.log)
+			}
+			return s.View(ctx, func(tx *sql.Tx) error {
+				err := begin(tx)
+				mu.Unlock()
+				if err != nil {
+					return err
+				}
+				return read(tx)
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustBeGood(t, r)
+		if begun != 6 || r.Size != 501 || r.Records != 501 {
+			t.Errorf("%d transactions were begun, want twice 3; %d of %d records were read", begun, r.Records, r.Size)
 		}
 	})
 }

@@ -417,6 +417,7 @@ func TestVerifyNamesTheAttack(t *testing.T) {
 		"a record with another one's place": {[]string{"UPDATE audit_records SET (id, time, action, outcome, reason, identity_type, identity_value, omni_account, wallet, key_id, token_id, source, request_id, tenant, agent, service, scope_path, grant_id, credential_id, settles, detail, salt, hash) = (SELECT 'x' || id, time, action, outcome, reason, identity_type, identity_value, omni_account, wallet, key_id, token_id, source, request_id, tenant, agent, service, scope_path, grant_id, credential_id, settles, detail, salt, hash FROM audit_records WHERE seq = 15) WHERE seq = 16"},
 			audit.RecordChanged, 16},
 		"texts of two columns run together": {[]string{"UPDATE audit_records SET action = action || char(31) || outcome, outcome = '' WHERE seq = 20"}, audit.RecordChanged, 20},
+		"a text behind the last column":     {[]string{"UPDATE audit_records SET detail = detail || char(31) || 'x' WHERE seq = 21"}, audit.RecordChanged, 21},
 		"a time in another era":             {[]string{"UPDATE audit_records SET time = time + 315569520000000 WHERE seq = 20"}, audit.RecordChanged, 20},
 		"erased in words only": {[]string{"UPDATE audit_records SET person = (SELECT unhex(substr(text, 1, 64)) FROM (SELECT '" + strings.Repeat("00", 32) + "' AS text)) WHERE seq = 20"},
 			audit.RecordChanged, 20},
