@@ -38,7 +38,12 @@ func TestRefusalsOfManyNetworksAreBounded(t *testing.T) {
 	if sum != networks*(each-1) || rest != (networks-maxCounts)*(each-1) {
 		t.Errorf("%d are counted, %d of them without a network; want %d and %d", sum, rest, networks*(each-1), (networks-maxCounts)*(each-1))
 	}
+	f.admit(&audit.Record{Time: budgetStart, Action: audit.ActionGrantList, Reason: "session_required", Source: "10.0.0.0"})
 	f.recorded(counts, budgetStart)
+	if left := f.due(budgetStart, true); len(left) != 1 || left[refusalKind{"10.0.0.0", audit.ActionGrantList, "session_required"}].n != 1 {
+		t.Errorf("what came while the others were recorded: %v, want one", left)
+	}
+	f.recorded(f.due(budgetStart, true), budgetStart)
 	if left := f.due(budgetStart, true); len(left) != 0 {
 		t.Errorf("%d kinds are left", len(left))
 	}
