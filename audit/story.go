@@ -8,12 +8,6 @@ import (
 	"time"
 )
 
-// The actions of records that say why others are gone.
-const (
-	actionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there may be gone
-	actionErased = "audit.erased" // of a person, in the records before this one
-)
-
 // An event is what a record has to do with others.
 type event struct {
 	place       int64
@@ -28,9 +22,9 @@ type event struct {
 // eventOf is false for a record that has nothing to do with others.
 func eventOf(e event, action, detail string) (event, bool) {
 	switch action {
-	case actionPruned:
+	case ActionPruned:
 		e.prunes = through(detail)
-	case actionErased:
+	case ActionErased:
 		e.erases = true
 	}
 	return e, e.prunes > 0 || e.erases || e.erased || e.settles != "" || e.outcome == Pending
@@ -139,7 +133,7 @@ type lookup func(ctx context.Context, ids []string) (map[string]past, error)
 func (s *story) end(ctx context.Context, now time.Time, find lookup, report func(Finding)) error {
 	if s.unsaid > 0 {
 		report(Finding{Code: EraseUnrecorded, Place: s.unsaidAt.place, ID: s.unsaidAt.id,
-			Want: "a record of " + actionErased + " behind it", Got: fmt.Sprintf("none, for %d erased records", s.unsaid)})
+			Want: "a record of " + ActionErased + " behind it", Got: fmt.Sprintf("none, for %d erased records", s.unsaid)})
 	}
 	s.endIntents(now, report)
 	if len(s.unresolved) == 0 {
