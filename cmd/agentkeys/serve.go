@@ -279,9 +279,9 @@ func certified(oidc *token.Keyring, certificates []*token.Certificate, log *slog
 
 // checkClock refuses a clock that lies before the newest record.
 func checkClock(ctx context.Context, db *store.Store, now time.Time) error {
-	var newest []audit.Record
+	var newest []audit.Entry
 	err := db.View(ctx, func(tx *sql.Tx) (err error) {
-		newest, err = audit.List(ctx, tx, audit.Query{Limit: 1})
+		newest, err = audit.Find(ctx, tx, audit.Query{Limit: 1})
 		return err
 	})
 	if err != nil || len(newest) == 0 {
