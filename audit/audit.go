@@ -19,7 +19,6 @@ package audit
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -100,31 +99,6 @@ func (r *Record) Name() error {
 	}
 	r.ID = id
 	return nil
-}
-
-// ByID returns one record.
-func ByID(ctx context.Context, tx *sql.Tx, id string) (Record, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT seq, "+columns+" FROM audit_records WHERE id = $1", id)
-	if err != nil {
-		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, err)
-	}
-	defer rows.Close()
-	if !rows.Next() {
-		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, errors.Join(rows.Err(), sql.ErrNoRows))
-	}
-	r, err := scan(rows)
-	if err != nil {
-		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, err)
-	}
-	return r, rows.Err()
-}
-
-func scan(rows *sql.Rows) (Record, error) {
-	var r Record
-	var millis int64
-	err := rows.Scan(append([]any{&r.Seq}, r.fields(&millis)...)...)
-	r.Time = time.UnixMilli(millis).UTC()
-	return r, err
 }
 
 // fields are where the columns are scanned to.

@@ -204,6 +204,8 @@ func TestVerifyReadsOneState(t *testing.T) {
 		v.Workers = 2
 		r, err := v.Database(t.Context(), func(ctx context.Context, read func(*sql.Tx) error) error {
 			mu.Lock()
+			unlock := sync.OnceFunc(mu.Unlock)
+			defer unlock()
 			if begun++; begun == 2 {
 				late := record(500)
 				late.Time = l.now
@@ -212,7 +214,7 @@ func TestVerifyReadsOneState(t *testing.T) {
 			}
 			return s.View(ctx, func(tx *sql.Tx) error {
 				err := begin(tx)
-				mu.Unlock()
+				unlock()
 				if err != nil {
 					return err
 				}

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
+	"agentkeys/anchor"
 	"agentkeys/audit"
 	"agentkeys/store"
 )
@@ -160,24 +160,25 @@ func (o *importOptions) collect(files []string, keys []note.Verifier) (all []aud
 
 // lastHead is the checkpoint in the last whole line of a file of heads.
 func lastHead(path string) (string, error) {
-	var head struct {
-		Checkpoint string `json:"checkpoint"`
-	}
-	var last []byte
-	err := eachLine(path, func(line []byte) error {
-		last = append(last[:0], line...)
-		return nil
-	})
-	if len(last) == 0 {
-		return "", errors.Join(err, errors.New("want a line with a checkpoint, got none"))
-	}
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // a line that its writer did not finish
+	f, err := os.Open(path)
+	if err != nil {
 		return "", err
 	}
-	if err := json.Unmarshal(last, &head); err != nil {
-		return "", fmt.Errorf("want the last line to be JSON with a checkpoint: %w", err)
+	defer f.Close()
+	var last anchor.Seen
+	for seen, err := range anchor.ReadCheckpoints(f) {
+		if errors.Is(err, anchor.ErrCutOff) { // its writer did not finish this line
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		last = seen
 	}
-	return head.Checkpoint, nil
+	if last.Note == "" {
+		return "", errors.New("want a line with a checkpoint, got none")
+	}
+	return last.Note, nil
 }
 
 // eachLine calls fn with each line of a regular file, its line break among it, and

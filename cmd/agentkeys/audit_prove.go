@@ -107,7 +107,7 @@ func (p *program) obtainProof(cmd *cobra.Command, o *proveRecordOptions, id stri
 	}
 	err = p.readDatabase(cmd, o.dataDir, func(ctx context.Context, db *store.Store) error {
 		return db.View(ctx, func(tx *sql.Tx) error {
-			entry, err := audit.EntryByID(ctx, tx, id)
+			entry, err := audit.ByID(ctx, tx, id)
 			if err != nil {
 				return err
 			}

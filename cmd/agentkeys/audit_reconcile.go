@@ -194,18 +194,19 @@ func readMints(ctx context.Context, path string, since time.Time) (records []aud
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	err = db.View(ctx, func(tx *sql.Tx) error {
-		for _, action := range []string{trail.ActionCredentials, trail.ActionToken} {
+		for _, action := range []string{audit.ActionMintAWS, audit.ActionMintOIDC} {
 			q := audit.Query{Action: action, Since: since, Limit: audit.MaxLimit}
 			for {
-				page, err := audit.List(ctx, tx, q)
+				page, err := audit.Find(ctx, tx, q)
 				if err != nil {
 					return err
 				}
-				records = append(records, page...)
+				for _, e := range page {
+					records, q.Before = append(records, e.Record), e.Seq
+				}
 				if len(page) < q.Limit {
 					break
 				}
-				q.Before = page[len(page)-1].Seq
 			}
 		}
 		return nil

@@ -130,19 +130,11 @@ func (p *program) serveDev(ctx context.Context, dir, trail string, state devStat
 	if err := checkClock(ctx, db, time.Now()); err != nil {
 		return hint{err, "set the clock, or start over in another folder"}
 	}
-	parts, _, err := assemble(c, keys, db, log)
-	if err != nil {
-		return err
-	}
-	files, err := openAuditFiles(c)
+	b, files, err := openBroker(ctx, c, keys, db, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, files.close()) }()
-	b, err := takeOver(ctx, parts, files)
-	if err != nil {
-		return err
-	}
 	defer background(ctx, b.Run)()
 	local := awsConfig(dir, log)
 	local.CloudTrail = trail

@@ -198,12 +198,12 @@ func (f *auditFiles) recordedIn(ctx context.Context, tx *sql.Tx, head audit.Chec
 
 // hashAt is that of the leaf at a place.
 func hashAt(ctx context.Context, tx *sql.Tx, head audit.Checkpoint, place int64) (audit.Digest, error) {
-	found, err := audit.After(ctx, tx, place-1, 1)
+	e, err := audit.AtPlace(ctx, tx, place)
 	switch {
-	case err != nil:
+	case err == nil:
+		return e.LeafHash(e.Digest()), nil
+	case !errors.Is(err, sql.ErrNoRows):
 		return audit.Digest{}, err
-	case len(found) > 0 && found[0].Seq == place:
-		return found[0].LeafHash(found[0].Digest()), nil
 	case place > head.Size:
 		return audit.Digest{}, errors.New("the database has none there: it was cut or put back to an earlier copy")
 	}

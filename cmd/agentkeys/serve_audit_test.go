@@ -45,19 +45,11 @@ func runFor(ctx context.Context, c config.Config, records int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	parts, _, err := assemble(c, keys, db, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	files, err := openAuditFiles(c)
+	b, files, err := openBroker(ctx, c, keys, db, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, files.close()) }()
-	b, err := takeOver(ctx, parts, files)
-	if err != nil {
-		return err
-	}
 	for range records {
 		err := db.Update(ctx, func(tx *sql.Tx) error {
 			return audit.Append(ctx, tx, &audit.Record{Time: time.Now(), Action: "test", Outcome: audit.Confirmed, RequestID: "r"})
