@@ -40,6 +40,7 @@ const DefaultKeep = 20
 const (
 	intentAge   = time.Minute      // an intent without an outcome; the broker settles those older
 	unplacedAge = 10 * time.Second // a record without a place in the tree; the broker places it within a second
+	aheadOf     = time.Minute      // how far the clock of who wrote it may be ahead
 )
 
 // A Verdict is what a verification comes to.

@@ -380,8 +380,8 @@ func (p *part) take(at *row, unread error) {
 		leaf, unread = at.leafHash()
 	}
 	committed := leaf
-	e := event{place: at.Seq, id: at.ID, settles: at.Settles, outcome: at.Outcome, millis: at.millis, erased: len(at.person) > 0}
-	if at.Seq > p.size {
+	e := event{place: at.Seq, id: at.ID, settles: at.Settles, outcome: at.Outcome, millis: at.millis, erased: len(at.person) > 0, unplaced: at.Seq > p.size}
+	if e.unplaced {
 		p.unplaced(e)
 	} else if tile := p.stored[at.Seq-p.first]; tile != (Digest{}) {
 		committed = tile
