@@ -120,3 +120,18 @@ func TestNoValueReadsAsAnother(t *testing.T) {
 		})
 	}
 }
+
+// A record that the database passes over in silence was not appended.
+func TestAppendFindsThatNothingWasWritten(t *testing.T) {
+	l := newLedger(t, 7, 0)
+	l.with(t, func(s *store.Store) {
+		l.tamper(t, "CREATE TRIGGER quiet BEFORE INSERT ON audit_records WHEN NEW.request_id = 'req-9' BEGIN SELECT RAISE(IGNORE); END")
+		err := s.Update(t.Context(), func(tx *sql.Tx) error {
+			r := record(9)
+			return audit.Append(t.Context(), tx, &r)
+		})
+		if err == nil {
+			t.Error("no error, and no record")
+		}
+	})
+}

@@ -210,6 +210,9 @@ func (v *Verification) walkDatabase(ctx context.Context, tx *sql.Tx, team *crew,
 	tiles := &tileReader{ctx: ctx, tx: tx, size: head.Size, find: w.find}
 	w.tiles, w.total = tiles.made, max(s.last, head.Size)
 	w.checkHead(s)
+	for _, change := range v.Schema {
+		w.find(Finding{Code: SchemaChanged, Want: "the schema that the broker made", Got: change})
+	}
 	team.run(func() error {
 		defer close(team.order)
 		defer close(team.jobs)

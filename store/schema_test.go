@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A database in which somebody changed what keeps records is not opened for writing,
+// and says what was changed to who reads it.
+func TestOpenRefusesAChangedSchema(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change string
+		want   string // "" where it is let be
+	}{
+		"as it was made":              {"SELECT 1", ""},
+		"a trigger that drops":        {"CREATE TRIGGER quiet BEFORE INSERT ON audit_records BEGIN SELECT RAISE(IGNORE); END", `the trigger "quiet" is not AgentKeys'`},
+		"a trigger gone":              {"DROP TRIGGER audit_records_no_delete", "the trigger audit_records_no_delete is missing"},
+		"a trigger made harmless":     {"DROP TRIGGER audit_records_no_delete; CREATE TRIGGER audit_records_no_delete BEFORE DELETE ON audit_records BEGIN SELECT 1; END", "the trigger audit_records_no_delete was changed"},
+		"a view that tells stories":   {"DROP VIEW audit; CREATE VIEW audit AS SELECT 1 AS id", "the view audit was changed"},
+		"a table of the same name":    {"DROP VIEW audit; CREATE TABLE copy AS SELECT * FROM audit_records; DROP TABLE audit_records; ALTER TABLE copy RENAME TO audit_records", "the table audit_records was changed"},
+		"a column more":               {"ALTER TABLE audit_records ADD COLUMN extra TEXT", "the table audit_records was changed"},
+		"an index gone":               {"DROP INDEX audit_records_tenant", "the index audit_records_tenant is missing"},
+		"tables of a copying program": {"CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)", ""},
+		"statistics":                  {"ANALYZE", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "agentkeys.db")
+			if err := Create(t.Context(), path); err != nil {
+				t.Fatal(err)
+			}
+			plainly(t, path, tt.change)
+			s, err := Open(t.Context(), path)
+			if err == nil {
+				err = s.Close()
+			} else if tt.want == "" || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("open: %v, want %q", err, tt.want)
+			}
+			if err == nil && tt.want != "" {
+				t.Errorf("it was opened, want %q", tt.want)
+			}
+			s, err = Open(t.Context(), path, ReadOnly())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			found, err := s.SchemaChanges(t.Context())
+			if err != nil || !strings.Contains(strings.Join(found, ", "), tt.want) || tt.want == "" && len(found) > 0 {
+				t.Errorf("changes %q, %v, want %q", found, err, tt.want)
+			}
+		})
+	}
+}
+
+// plainly runs SQL behind the store's back.
+func plainly(t *testing.T, path, statements string) {
+	t.Helper()
+	db, err := openPlain(path, inspectSettings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(context.Background(), statements); err != nil {
+		t.Fatal(err)
+	}
+}
