@@ -135,3 +135,34 @@ func TestAppendFindsThatNothingWasWritten(t *testing.T) {
 		}
 	})
 }
+
+// Credentials that were taken back are quarantined to everybody who asks, in the same
+// words as the view audit has.
+func TestTakenBackIsQuarantined(t *testing.T) {
+	l := newLedger(t, 0, 0)
+	l.tell(t, tale{{audit.Pending, 0, 0}, {audit.Confirmed, 1, 0}, {audit.Quarantined, 2, 0}})
+	l.with(t, func(s *store.Store) {
+		err := s.View(t.Context(), func(tx *sql.Tx) error {
+			page, err := audit.Read(t.Context(), tx, audit.Reading{Limit: 10})
+			if err != nil {
+				return err
+			}
+			for _, e := range page.Entries {
+				if e.Status != audit.StatusQuarantined {
+					t.Errorf("place %d is read as %s", e.Seq, e.Status)
+				}
+			}
+			found, err := audit.Find(t.Context(), tx, audit.Query{Status: audit.StatusQuarantined})
+			if len(found) != 3 {
+				t.Errorf("%d records are found as quarantined, want 3", len(found))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n := l.query(t, "SELECT count(*) FROM audit WHERE status = 'quarantined'"); n != "3" {
+		t.Errorf("the view has %s as quarantined, want 3", n)
+	}
+}

@@ -83,15 +83,9 @@ func syncFolder(dir string) error {
 
 // Open opens the database at path and applies the migrations that it lacks. It
 // refuses a file that is missing, open to others than its owner, not a database
-// of AgentKeys, of a schema newer than this program knows, in use (ErrInUse) or, unless
-// it is for reading alone, of a schema that somebody changed.
+// of AgentKeys, of a schema newer than this program knows, or in use (ErrInUse).
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	s, err := open(ctx, path, migrations(), opts)
-	if err == nil && s.writing != nil {
-		if err = s.checkUnchanged(ctx); err != nil {
-			_ = s.Close() // nothing was written
-		}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("opening database %q: %w", path, explain(err))
 	}

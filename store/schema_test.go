@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// A database in which somebody changed what keeps records is not opened for writing,
-// and says what was changed to who reads it.
-func TestOpenRefusesAChangedSchema(t *testing.T) {
+// What somebody changed of what keeps records is told.
+func TestSchemaChanges(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change string
 		want   string // "" where it is let be
@@ -31,16 +30,7 @@ func TestOpenRefusesAChangedSchema(t *testing.T) {
 				t.Fatal(err)
 			}
 			plainly(t, path, tt.change)
-			s, err := Open(t.Context(), path)
-			if err == nil {
-				err = s.Close()
-			} else if tt.want == "" || !strings.Contains(err.Error(), tt.want) {
-				t.Fatalf("open: %v, want %q", err, tt.want)
-			}
-			if err == nil && tt.want != "" {
-				t.Errorf("it was opened, want %q", tt.want)
-			}
-			s, err = Open(t.Context(), path, ReadOnly())
+			s, err := Open(t.Context(), path, ReadOnly())
 			if err != nil {
 				t.Fatal(err)
 			}
