@@ -8,12 +8,6 @@ import (
 	"time"
 )
 
-// The actions of records that say why others are gone.
-const (
-	actionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there may be gone
-	actionErased = "audit.erased" // Detail has records=COUNT: so many records before it may be erased
-)
-
 // An event is what a record has to do with others.
 type event struct {
 	place       int64
@@ -29,9 +23,9 @@ type event struct {
 // eventOf is false for a record that has nothing to do with others.
 func eventOf(e event, action, detail string) (event, bool) {
 	switch action {
-	case actionPruned:
+	case ActionPruned:
 		e.prunes = numberIn(detail, "through=")
-	case actionErased:
+	case ActionErased:
 		e.erases = numberIn(detail, "records=")
 	}
 	return e, e.prunes > 0 || e.erases > 0 || e.erased || e.settles != "" || e.outcome == Pending
@@ -140,7 +134,7 @@ type lookup func(ctx context.Context, ids []string) (map[string]past, error)
 func (s *story) end(ctx context.Context, now time.Time, find lookup, report func(Finding)) error {
 	if s.unsaid > 0 {
 		report(Finding{Code: EraseUnrecorded, Place: s.unsaidAt.place, ID: s.unsaidAt.id,
-			Want: "a record of " + actionErased + " behind it that counts it", Got: fmt.Sprintf("%d erased records more than those count", s.unsaid)})
+			Want: "a record of " + ActionErased + " behind it that counts it", Got: fmt.Sprintf("%d erased records more than those count", s.unsaid)})
 	}
 	s.endIntents(now, report)
 	if len(s.unresolved) == 0 {

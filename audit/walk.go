@@ -483,7 +483,7 @@ func (w *walk) endPlaces(mark int64) {
 			w.withheld += max(0, s.to-from+1)
 			continue
 		}
-		w.absent(PruneUnrecorded, from, min(s.to, mark), "a record of "+actionPruned+" with through= and this place or a later one")
+		w.absent(PruneUnrecorded, from, min(s.to, mark), "a record of "+ActionPruned+" with through= and this place or a later one")
 		w.absent(RecordMissing, max(from, mark+1), s.to, "a record")
 	}
 	if w.story.goneMore > 0 {

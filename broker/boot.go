@@ -51,12 +51,26 @@ func (b *Broker) Start(ctx context.Context, s Start) error {
 				return err
 			}
 		}
+		if err := b.nameAnchors(ctx, tx); err != nil {
+			return err
+		}
 		return writeBoot(ctx, tx, s.boot())
 	})
 	if err != nil {
 		return fmt.Errorf("recording the start of the broker: %w", err)
 	}
 	b.noteOld(ctx)
+	return nil
+}
+
+// nameAnchors has the database know each anchor, also one that never took a record:
+// what it lacks may not be pruned.
+func (b *Broker) nameAnchors(ctx context.Context, tx *sql.Tx) error {
+	for _, f := range b.anchors() {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO audit_anchors (name, upto) VALUES ($1, 0) ON CONFLICT (name) DO NOTHING", f.name); err != nil {
+			return fmt.Errorf("naming anchor %s: %w", f.name, err)
+		}
+	}
 	return nil
 }
 

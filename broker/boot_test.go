@@ -1,12 +1,16 @@
 package broker_test
 
 import (
+	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"agentkeys/agentkeystest"
 	"agentkeys/api"
@@ -98,6 +102,29 @@ func TestStartWithEveryVariable(t *testing.T) {
 	}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(s.Variables)), named); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// An anchor that took no record yet is known by the start, so nothing is pruned before
+// it has it.
+func TestStartNamesItsAnchors(t *testing.T) {
+	k := agentkeystest.New(t, func(c *broker.Config) {
+		c.AnchorsFollow = true
+		c.Anchors = append(c.Anchors, broker.Anchor{Name: "west", Put: func(context.Context, ...audit.Entry) error { return errors.New("down") }})
+	})
+	prunable := func() (p audit.Prunable) {
+		must(t, k.Store.View(t.Context(), func(tx *sql.Tx) (err error) {
+			p, err = audit.FindPrunable(t.Context(), tx, k.Clock.Now().Add(time.Hour))
+			return err
+		}))
+		return p
+	}
+	for range 2 {
+		must(t, k.Broker.Start(t.Context(), broker.Start{Version: "1"}))
+		k.Head(t)
+		if p := prunable(); p.Any() || !strings.HasSuffix(p.Kept, "west") {
+			t.Errorf("prunable: %+v, want nothing, for west", p)
+		}
 	}
 }
 
