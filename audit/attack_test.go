@@ -1,12 +1,16 @@
 package audit_test
 
 import (
+	"crypto/rand"
 	"database/sql"
 	"fmt"
+	"strings"
 	"testing"
 
 	"agentkeys/audit"
 	"agentkeys/store"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // forge appends a record that nobody signs, as who can write the file can.
@@ -165,4 +169,25 @@ func TestTakenBackIsQuarantined(t *testing.T) {
 	if n := l.query(t, "SELECT count(*) FROM audit WHERE status = 'quarantined'"); n != "3" {
 		t.Errorf("the view has %s as quarantined, want 3", n)
 	}
+}
+
+// Who has the key can sign a head of any size, and does not keep the others from an
+// answer.
+func TestAHeadOfAnySizeEnds(t *testing.T) {
+	l := newLedger(t, placed, unplaced)
+	private, public, err := note.GenerateKey(rand.Reader, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, _ := note.NewSigner(private)
+	verifier, _ := note.NewVerifier(public)
+	text, err := note.Sign(&note.Note{Text: origin + "\n9000000000000000000\n" + strings.Repeat("A", 43) + "=\n"}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.tamper(t, fmt.Sprintf("UPDATE audit_head SET size = 9000000000000000000, note = '%s'", text))
+	v := l.verification()
+	v.Verifiers = append(v.Verifiers, verifier)
+	r := l.verify(t, v)
+	mustFind(t, r, audit.HeadSize, 769) // there are three tiles
 }
