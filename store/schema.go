@@ -36,11 +36,11 @@ func schemaOf(ctx context.Context, migrations fs.FS) (map[object]string, error) 
 }
 
 // readSchema reads the texts that objects were made by. An index that a table has by
-// itself has none, and is made by that of the table.
+// itself has none, and is made by that of the table. SQLite takes a kind in any case.
 func readSchema(ctx context.Context, db interface {
 	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
 }) (map[object]string, error) {
-	rows, err := db.QueryContext(ctx, "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+	rows, err := db.QueryContext(ctx, "SELECT lower(type), name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
 	if err != nil {
 		return nil, fmt.Errorf("reading the schema: %w", err)
 	}
@@ -52,7 +52,7 @@ func readSchema(ctx context.Context, db interface {
 		if err := rows.Scan(&o.kind, &o.name, &text); err != nil {
 			return nil, fmt.Errorf("reading the schema: %w", err)
 		}
-		found[o] = text
+		found[o] += text // one that is there twice has another text
 	}
 	return found, rows.Err()
 }
