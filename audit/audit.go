@@ -79,12 +79,25 @@ func Append(ctx context.Context, tx *sql.Tx, r *Record) error {
 		r.OmniAccount, r.Wallet, r.KeyID, r.TokenID, r.Source, r.RequestID,
 		r.Tenant, r.Agent, r.Service, r.ScopePath, r.GrantID, r.CredentialID, r.Settles, r.Detail, salt, hash[:])
 	if err == nil {
-		r.Seq, err = result.LastInsertId()
+		r.Seq, err = appended(result)
 	}
 	if err != nil {
 		return fmt.Errorf("appending audit record: %w", err)
 	}
 	return nil
+}
+
+// appended is the place that a record was given. A trigger that somebody put there can
+// have the database pass over an INSERT without an error.
+func appended(result sql.Result) (int64, error) {
+	n, err := result.RowsAffected()
+	if err == nil && n != 1 {
+		err = fmt.Errorf("want 1 row written, got %d", n)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
 }
 
 // Name gives the record its ID if it has none, for a caller that needs to know it

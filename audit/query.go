@@ -114,8 +114,16 @@ func StatusOf(outcome string) string {
 	return StatusConfirmed
 }
 
-// settled is the outcome of what settles a record, or else its own.
-const settled = `coalesce((SELECT s.outcome FROM audit_records s WHERE s.settles = audit_records.id AND s.settles <> ''), outcome)`
+// The outcome of what settles a record; and that of what settles this in turn: of
+// credentials that were confirmed and taken back, since an anchor did not have it.
+const (
+	outcomeThen = `(SELECT s.outcome FROM audit_records s WHERE s.settles = audit_records.id AND s.settles <> '')`
+	outcomeBack = `(SELECT b.outcome FROM audit_records s CROSS JOIN audit_records b WHERE s.settles = audit_records.id AND s.settles <> ''
+		AND b.settles = s.id AND b.settles <> '')`
+)
+
+// settled is the outcome that a record came to, its own where nothing settles it.
+const settled = "coalesce(" + outcomeBack + ", " + outcomeThen + ", outcome)"
 
 var statusTerms = map[string]string{
 	StatusPending:     settled + " = 'pending'",

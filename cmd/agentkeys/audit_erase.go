@@ -113,7 +113,10 @@ func alone(ctx context.Context, path string, do func(*store.Store) error) (err e
 	if err != nil {
 		return databaseHint(err)
 	}
-	if err := errors.Join(do(db), db.Close()); err != nil {
+	if err = unchanged(ctx, db); err == nil {
+		err = do(db)
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
 	if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {

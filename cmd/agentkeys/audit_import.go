@@ -84,6 +84,9 @@ func (p *program) runImport(ctx context.Context, path string, files []string, o 
 		return databaseHint(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := unchanged(ctx, db); err != nil {
+		return err
+	}
 	var done audit.Restored
 	err = db.Update(ctx, func(tx *sql.Tx) (err error) {
 		done, err = restoreFiles(ctx, tx, files, checkpoints, o.allowPruned)

@@ -109,6 +109,9 @@ func (p *program) verifyLog(cmd *cobra.Command, o *verifyOptions) error {
 func (p *program) runVerification(cmd *cobra.Command, o *verifyOptions, v *audit.Verification, seen *witnessFiles) (report *audit.Report, err error) {
 	if o.export == "" {
 		err = p.readDatabase(cmd, o.dataDir, func(ctx context.Context, db *store.Store) error {
+			if v.Schema, err = db.SchemaChanges(ctx); err != nil {
+				return err
+			}
 			report, err = v.Database(ctx, db.View)
 			return err
 		})

@@ -117,7 +117,8 @@ func (f *logFolder) fill(t *testing.T, s *store.Store, records int) {
 	save(t, f.anchor, string(lines))
 }
 
-// tamper runs SQL behind the broker's back.
+// tamper runs SQL behind the broker's back, without the triggers of the table, and puts
+// them back.
 func (f *logFolder) tamper(t *testing.T, statements ...string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(f.dir, databaseFile))
@@ -125,7 +126,14 @@ func (f *logFolder) tamper(t *testing.T, statements ...string) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	for _, s := range append([]string{"DROP TRIGGER audit_records_no_update", "DROP TRIGGER audit_records_no_delete"}, statements...) {
+	for _, name := range []string{"audit_records_no_update", "audit_records_no_delete"} {
+		var text string
+		if err := db.QueryRowContext(t.Context(), "SELECT sql FROM sqlite_schema WHERE name = $1", name).Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		statements = append(append([]string{"DROP TRIGGER " + name}, statements...), text)
+	}
+	for _, s := range statements {
 		if _, err := db.ExecContext(t.Context(), s); err != nil {
 			t.Fatalf("%s: %v", s, err)
 		}

@@ -149,10 +149,23 @@ func checkAudit(ctx context.Context, db *store.Store, log *audit.Log, f *auditFi
 		}
 		return f.recordedIn(ctx, tx, head)
 	})
+	if err == nil {
+		err = unchanged(ctx, db)
+	}
 	if err != nil {
 		return hint{err, `do not make another file or database in its place; see "The audit log does not extend what was seen of it" in docs/runbook.md`}
 	}
 	return nil
+}
+
+// unchanged refuses a database whose schema somebody changed: a trigger in it can keep a
+// record from being written, and nobody hears of it.
+func unchanged(ctx context.Context, db *store.Store) error {
+	changes, err := db.SchemaChanges(ctx)
+	if err == nil && len(changes) > 0 {
+		err = fmt.Errorf("the schema of the database is not as it was made: %s", strings.Join(changes, ", "))
+	}
+	return err
 }
 
 // extendedBy wants the log to extend the newest heads in the files.

@@ -112,6 +112,12 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, `the anchor file "ANCHOR", which ends with the record at place 12: want the hash .*, got .* in the database: it was forked`},
+		"a trigger that keeps records out": {func(t *testing.T, w *world) {
+			execute(t, w.DataDir, "CREATE TRIGGER quiet BEFORE INSERT ON audit_records WHEN NEW.action = 'test' BEGIN SELECT RAISE(IGNORE); END")
+		}, `the schema of the database is not as it was made: the trigger "quiet" is not AgentKeys'`},
+		"a trigger that was taken away": {func(t *testing.T, w *world) {
+			execute(t, w.DataDir, "DROP TRIGGER audit_records_no_delete")
+		}, "the trigger audit_records_no_delete is missing"},
 		"a new database": {func(t *testing.T, w *world) {
 			path := filepath.Join(w.DataDir, databaseFile)
 			if err := errors.Join(os.Remove(path), store.Create(t.Context(), path)); err != nil {
@@ -177,6 +183,19 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 				t.Error("it does not say what to do next")
 			}
 		})
+	}
+}
+
+// execute runs SQL behind the broker's back.
+func execute(t *testing.T, dir, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(dir, databaseFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), statement); err != nil {
+		t.Fatal(err)
 	}
 }
 
