@@ -7,9 +7,9 @@ GO       ?= go
 FUZZTIME ?= 20000x
 TOOL      = $(GO) tool -modfile=tools.mod
 
-.PHONY: test build lint bench fuzz need-aws need-cc need-radosgw
+.PHONY: test build lint bench fuzz need-aws need-cc need-strace need-sqlite3 need-radosgw
 
-test: need-aws need-cc need-radosgw
+test: need-aws need-cc need-strace need-sqlite3 need-radosgw
 	$(GO) test -race -timeout 25m ./...
 
 build:
@@ -37,6 +37,13 @@ need-aws:
 	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq awscli; }
 	@aws --version
 
+# The queries of docs/audit.md are run with SQLite's own shell. Where there is none the driver runs them alone.
+need-sqlite3:
+	@if command -v sqlite3 >/dev/null; then sqlite3 --version; \
+	elif ! command -v apt-get >/dev/null; then echo "TestAuditPageQueries: NOT with sqlite3: it is not here, and there is no apt-get to install it"; \
+	else sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends sqlite3 >/dev/null && sqlite3 --version; fi
+
 # TestProveRadosgw runs Ceph's RADOS gateway: 69 MB of packages, 265 MB on the disk, half a minute. Where there is
 # no apt-get the test is skipped; AGENTKEYS_SKIP=radosgw skips it anywhere.
 need-radosgw:
@@ -50,3 +57,8 @@ need-radosgw:
 need-cc:
 	@command -v gcc >/dev/null || { sudo=$$(command -v sudo || true); \
 	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev; }
+
+# Faults at the level of system calls are injected by it.
+need-strace:
+	@command -v strace >/dev/null || { sudo=$$(command -v sudo || true); \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq strace; }

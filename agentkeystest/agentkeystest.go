@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"agentkeys/api"
+	"agentkeys/audit"
 	"agentkeys/auth"
 	"agentkeys/broker"
 	"agentkeys/client"
@@ -34,9 +35,15 @@ type Broker struct {
 	Identities *token.WebIdentities // for tokens that the broker itself never mints
 	SessionKey *token.Key
 	OIDCKey    *token.Key
+	AuditKey   *token.AuditKey
+	Audit      *audit.Log
+	HeadsFile  string // the path
 	Log        *Log
 	HTTP       *http.Client // to the broker, past its own client
 	busy       busy
+	run        sync.Once // starts Broker.Run
+	stop       func()    // ends it; set by run
+	stopping   sync.Once
 }
 
 // New starts a broker that ends with the test. Each change sees the broker's
@@ -61,7 +68,9 @@ type Parts struct {
 	Store      *store.Store
 	OIDCKey    *token.Key
 	SessionKey *token.Key
-	Listener   net.Listener // nil for one of its own
+	AuditKey   *token.AuditKey // nil for a new one, over a database that has no head yet
+	HeadsFile  string          // "" for a new one
+	Listener   net.Listener    // nil for one of its own
 }
 
 // Over is New over parts that there are already.
@@ -91,20 +100,26 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 	proofs, err := token.NewGrantProofs(issuer, session)
 	check(t, err)
 
+	heads := k.auditLog(t, p)
 	c := broker.Config{
+		Audit: k.Audit, Heads: heads.Publish,
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: 90 * 24 * time.Hour, CallSkew: 2 * time.Minute,
 		Budgets: broker.Budgets{PerAccount: 600, PerGrant: 600, PerNetwork: 6000},
 		Issuer:  issuer, Store: k.Store, Sessions: k.Sessions, OIDCKeys: oidc, Wallet: wallet, Mint: k.Identities.Mint, TagKey: token.TagKey,
-		JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
+		Pseudonym: k.AuditKey.Pseudonym, JWKSMaxAge: 5 * time.Minute, Now: k.Clock.Now, Log: slog.New(slog.NewJSONHandler(k.Log, nil)),
 	}
 	for _, change := range changes {
 		change(&c)
 	}
 	k.Broker, err = broker.New(c)
 	check(t, err)
-	server.Config = broker.Server(k.Broker, c.Log)
+	server.Config = broker.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		k.run.Do(k.start)
+		k.Broker.ServeHTTP(w, r)
+	}), c.Log)
 	server.Config.ConnState = k.busy.note
 	server.Start()
+	t.Cleanup(k.Stop)
 	t.Cleanup(server.Close)
 	k.HTTP = server.Client()
 	k.Client, err = client.New(issuer, k.HTTP, client.WithClock(k.Clock.Now))

@@ -244,8 +244,8 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustPut(t, f, "last")
-	if len(want) < 100 {
-		t.Errorf("%d records fitted into 32 KiB, want 100 or more", len(want))
+	if len(want) < 80 {
+		t.Errorf("%d records fitted into 32 KiB, want 80 or more", len(want))
 	}
 	wantIDs(t, path, append(want, "last")...)
 	if err := f.Close(); err != nil {

@@ -41,29 +41,29 @@ func (d lockedFile) check() error {
 	return nil
 }
 
-// checkTail wants the file to end with a whole record. A write that was cut off,
-// by a crash or a power failure, leaves the beginning of one; somebody must see
-// that before anything is appended to it.
-func checkTail(r io.ReaderAt, size int64, path string) error {
+// readTail wants the file to end with a whole line of its kind, and returns it; nil for
+// an empty file. A write that was cut off, by a crash or a power failure, leaves the
+// beginning of one; somebody must see that before anything is appended to it.
+func (k kind) readTail(r io.ReaderAt, size int64, path string) ([]byte, error) {
 	end := make([]byte, min(size, 2*maxLine))
 	start := size - int64(len(end))
 	if _, err := r.ReadAt(end, start); err != nil && err != io.EOF {
-		return err
+		return nil, err
 	}
 	whole := bytes.LastIndexByte(end, '\n') + 1
 	switch {
 	case whole == 0 && start > 0:
-		return fmt.Errorf("want a file of lines, got none that ends in its last %d bytes", len(end))
+		return nil, fmt.Errorf("want a file of lines, got none that ends in its last %d bytes", len(end))
 	case whole < len(end):
 		good := start + int64(whole)
-		return fmt.Errorf("its last line is cut off, from byte %d to %d: no record there was acknowledged; keep a copy, then run: truncate -s %d %s",
+		return nil, fmt.Errorf("its last line is cut off, from byte %d to %d: nothing there was acknowledged; keep a copy, then run: truncate -s %d %s",
 			good, size, good, path)
 	case whole == 0:
-		return nil
+		return nil, nil
 	}
 	last := bytes.LastIndexByte(end[:whole-1], '\n') + 1
-	if _, err := decode(end[last:]); err != nil {
-		return fmt.Errorf("its last line, from byte %d, is no audit record: %w", start+int64(last), err)
+	if err := k.check(end[last:]); err != nil {
+		return nil, fmt.Errorf("its last line, from byte %d, is none of its kind: %w", start+int64(last), err)
 	}
-	return nil
+	return end[last:], nil
 }

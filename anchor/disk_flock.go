@@ -14,12 +14,12 @@ import (
 // when the process ends, however it ends. A FIFO or a terminal must not hold up
 // the start, and a symbolic link could lead to the database's own disk, or to a
 // file of somebody else's choice.
-func openDisk(path string) (lockedFile, error) {
+func openDisk(path, flag string) (lockedFile, error) {
 	const flags = os.O_RDWR | os.O_APPEND | syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_NOCTTY
 	f, err := os.OpenFile(path, flags, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return lockedFile{}, fmt.Errorf("%w; agentkeys init --anchor-file FILE makes one", fs.ErrNotExist)
+		return lockedFile{}, fmt.Errorf("%w; agentkeys init %s FILE makes one", fs.ErrNotExist, flag)
 	case errors.Is(err, syscall.ELOOP):
 		return lockedFile{}, errors.New("want a regular file, got a symbolic link")
 	case err != nil:

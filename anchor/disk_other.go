@@ -8,6 +8,6 @@ import (
 )
 
 // openDisk refuses: without flock(2) two brokers could append to one file.
-func openDisk(string) (lockedFile, error) {
+func openDisk(string, string) (lockedFile, error) {
 	return lockedFile{}, fmt.Errorf("locking the file is not supported on %s", runtime.GOOS)
 }

@@ -90,7 +90,7 @@ func holds(t interface{ Fatalf(string, ...any) }, content []byte) (ids []string)
 		t.Fatalf("reading what is on the disk: %v", err)
 	}
 	for _, r := range records {
-		ids = append(ids, r.ID)
+		ids = append(ids, r.RequestID)
 	}
 	return ids
 }
@@ -101,28 +101,36 @@ func (d *fakeDisk) contents() (written, flushed []byte) {
 	return bytes.Clone(d.written), bytes.Clone(d.flushed)
 }
 
-// failing makes the operations of one kind fail from now on.
-func (d *fakeDisk) failing(operation string, f fault) {
+// failing makes the operations of some kinds fail from now on.
+func (d *fakeDisk) failing(f fault, operations ...string) {
 	d.fault = func(op string) fault {
-		if op == operation {
+		if slices.Contains(operations, op) {
 			return f
 		}
 		return fault{nil, 1}
 	}
 }
 
+// flushingAfter is a good disk whose flushes wait for a channel.
+func flushingAfter(c <-chan struct{}) *fakeDisk {
+	return &fakeDisk{fault: func(op string) fault {
+		if op == "sync" {
+			<-c
+		}
+		return fault{nil, 1}
+	}}
+}
+
 var errDisk = errors.New("input/output error")
+
+// newFile is a file on a disk that has nothing yet.
+func newFile(d disk) *File { return &File{lines: newLines(records, "x", d, 0, nil)} }
 
 func TestNothingIsAcknowledgedBeforeItIsFlushed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		flush := make(chan struct{})
-		d := &fakeDisk{fault: func(op string) fault {
-			if op == "sync" {
-				<-flush
-			}
-			return fault{nil, 1}
-		}}
-		f := newFile("x", d, 0)
+		d := flushingAfter(flush)
+		f := newFile(d)
 		var acknowledged []string
 		done := make(chan struct{})
 		go func() {
@@ -153,13 +161,8 @@ func TestNothingIsAcknowledgedBeforeItIsFlushed(t *testing.T) {
 func TestThoseWhoWaitShareAFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		flush := make(chan struct{})
-		d := &fakeDisk{fault: func(op string) fault {
-			if op == "sync" {
-				<-flush
-			}
-			return fault{nil, 1}
-		}}
-		f := newFile("x", d, 0)
+		d := flushingAfter(flush)
+		f := newFile(d)
 		var wg sync.WaitGroup
 		put := func(id string) {
 			wg.Go(func() {
@@ -191,13 +194,8 @@ func TestThoseWhoWaitShareAFlush(t *testing.T) {
 func TestHangingDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(chan struct{})
-		d := &fakeDisk{fault: func(op string) fault {
-			if op == "sync" {
-				<-answer
-			}
-			return fault{nil, 1}
-		}}
-		f := newFile("x", d, 0)
+		d := flushingAfter(answer)
+		f := newFile(d)
 		var wg sync.WaitGroup
 		start := time.Now()
 		for n := range 3 * maxBatch {
@@ -239,13 +237,8 @@ func TestCloseOnAHangingDisk(t *testing.T) {
 
 func closeOnAHangingDisk(t *testing.T) {
 	answer := make(chan struct{})
-	d := &fakeDisk{fault: func(op string) fault {
-		if op == "sync" {
-			<-answer
-		}
-		return fault{nil, 1}
-	}}
-	f := newFile("x", d, 0)
+	d := flushingAfter(answer)
+	f := newFile(d)
 	var outcomes [2]error
 	var wg sync.WaitGroup
 	for n := range outcomes {
@@ -269,7 +262,7 @@ func closeOnAHangingDisk(t *testing.T) {
 
 // A put of the last batch may look for its outcome when the loop has ended.
 func TestOutcomeOfTheLastBatch(t *testing.T) {
-	f := newFile("x", &fakeDisk{}, 0)
+	f := newFile(&fakeDisk{})
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -283,41 +276,34 @@ func TestOutcomeOfTheLastBatch(t *testing.T) {
 }
 
 func TestDiskFaults(t *testing.T) {
-	part := func(operation string, done float64) func(*fakeDisk) {
-		return func(d *fakeDisk) { d.failing(operation, fault{errDisk, done}) }
+	failing := func(f fault, operations ...string) func(*fakeDisk) {
+		return func(d *fakeDisk) { d.failing(f, operations...) }
 	}
-	both := func(first, second string, done float64) func(*fakeDisk) {
-		return func(d *fakeDisk) {
-			d.fault = func(op string) fault {
-				if op == first || op == second {
-					return fault{errDisk, done}
-				}
-				return fault{nil, 1}
-			}
-		}
+	intruded := func(f fault, operation string) func(*fakeDisk) {
+		return func(d *fakeDisk) { d.failing(f, operation); d.intrude(operation) }
 	}
 	for name, tt := range map[string]struct {
 		fault func(*fakeDisk)
 		want  string
 		stops bool
 	}{
-		"nothing written":                    {part("write", 0), ": writing: input/output error", false},
-		"a part written":                     {part("write", 0.5), ": writing: input/output error", false},
-		"all written, reported failed":       {part("write", 1), ": writing: input/output error", false},
-		"a part written, reported done":      {func(d *fakeDisk) { d.failing("write", fault{nil, 0.5}) }, ": writing: short write", false},
-		"a part written that cannot be cut":  {both("write", "truncate", 0.5), "cutting that off: input/output error", true},
-		"cut, reported failed":               {both("write", "truncate", 1), "cutting that off: input/output error", true},
-		"not flushed":                        {part("sync", 0), ": flushing: input/output error", true},
-		"flushed, reported failed":           {part("sync", 1), ": flushing: input/output error", true},
-		"not flushed, and cannot be cut":     {both("sync", "truncate", 0), ": flushing: input/output error", true},
-		"the size cannot be looked at":       {part("size", 1), "input/output error", true},
-		"nor after a part that was written":  {both("write", "size", 0.5), "cutting that off: input/output error", true},
-		"a part written, and something else": {func(d *fakeDisk) { d.failing("write", fault{errDisk, 0.5}); d.intrude("write") }, "something else changed the file", true},
-		"not flushed, and something else":    {func(d *fakeDisk) { d.failing("sync", fault{errDisk, 0}); d.intrude("sync") }, ": flushing: input/output error", true},
+		"nothing written":                    {failing(fault{errDisk, 0}, "write"), ": writing: input/output error", false},
+		"a part written":                     {failing(fault{errDisk, 0.5}, "write"), ": writing: input/output error", false},
+		"all written, reported failed":       {failing(fault{errDisk, 1}, "write"), ": writing: input/output error", false},
+		"a part written, reported done":      {failing(fault{nil, 0.5}, "write"), ": writing: short write", false},
+		"a part written that cannot be cut":  {failing(fault{errDisk, 0.5}, "write", "truncate"), "cutting that off: input/output error", true},
+		"cut, reported failed":               {failing(fault{errDisk, 1}, "write", "truncate"), "cutting that off: input/output error", true},
+		"not flushed":                        {failing(fault{errDisk, 0}, "sync"), ": flushing: input/output error", true},
+		"flushed, reported failed":           {failing(fault{errDisk, 1}, "sync"), ": flushing: input/output error", true},
+		"not flushed, and cannot be cut":     {failing(fault{errDisk, 0}, "sync", "truncate"), ": flushing: input/output error", true},
+		"the size cannot be looked at":       {failing(fault{errDisk, 1}, "size"), "input/output error", true},
+		"nor after a part that was written":  {failing(fault{errDisk, 0.5}, "write", "size"), "cutting that off: input/output error", true},
+		"a part written, and something else": {intruded(fault{errDisk, 0.5}, "write"), "something else changed the file", true},
+		"not flushed, and something else":    {intruded(fault{errDisk, 0}, "sync"), ": flushing: input/output error", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &fakeDisk{}
-			f := newFile("x", d, 0)
+			f := newFile(d)
 			defer f.Close()
 			mustPut(t, f, "before")
 			tt.fault(d)
@@ -366,10 +352,10 @@ func (d *fakeDisk) intrude(operation string) {
 // durable because its own flush succeeds.
 func TestWhatWasNotFlushedIsCutOff(t *testing.T) {
 	d := &fakeDisk{}
-	f := newFile("x", d, 0)
+	f := newFile(d)
 	defer f.Close()
 	mustPut(t, f, "before")
-	d.failing("sync", fault{errDisk, 0})
+	d.failing(fault{errDisk, 0}, "sync")
 	wantRefusal(t, f.Put(t.Context(), record("lost")), "flushing")
 	if written, _ := d.contents(); !slices.Equal(holds(t, written), []string{"before"}) {
 		t.Errorf("the file holds %q, want what was flushed alone", holds(t, written))
@@ -393,7 +379,7 @@ func TestAcknowledgedRecordsOutlastAnyFaults(t *testing.T) {
 			faults = faults[1:]
 			return f
 		}
-		f := newFile("x", d, 0)
+		f := newFile(d)
 		defer f.Close()
 		var acknowledged []string
 		for round := range rapid.IntRange(1, 12).Draw(t, "rounds") {

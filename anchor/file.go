@@ -1,144 +1,70 @@
 package anchor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"sync"
-	"time"
+	"io"
+	"iter"
 
 	"agentkeys/audit"
 )
 
-// closeWait is how long Close waits for a disk that does not answer.
-const closeWait = 10 * time.Second
-
-// File is an append-only file of audit records, one JSON object a line. It is
-// safe for concurrent use: records that wait share one write and one flush.
+// File is an append-only file of audit records, a line of audit.Entry.Line each. It
+// is safe for concurrent use: records that wait share one write and one flush.
 type File struct {
-	path    string // absolute
-	queue   chan *put
-	closing chan struct{} // closed by Close
-	close   sync.Once
-	done    chan struct{} // closed when loop has returned
-	closed  error         // of closing the disk; set before done is closed
-
-	// Only loop's goroutine uses these.
-	disk disk
-	good int64 // size of the file, of which every byte is durable
-	// broken is why nothing more may be written: it is not known what the file
-	// holds behind good, or somebody else uses it.
-	broken error
+	*lines
+	last *audit.RawLine
 }
+
+var records = kind{"anchor file", "--anchor-file", func(line []byte) error {
+	_, err := parseRecord(line)
+	return err
+}}
 
 // CreateFile makes an empty file of mode 0600 and returns when it and its name
 // are durable. It refuses a path where anything exists already, a symbolic link
 // included.
-func CreateFile(path string) error {
-	if err := createFile(path); err != nil {
-		return fmt.Errorf("creating anchor file %q: %w", path, cause(err))
-	}
-	return nil
-}
-
-func createFile(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w; it is never written over", fs.ErrExist)
-	}
-	if err != nil {
-		return err
-	}
-	err = f.Chmod(0o600) // whatever the umask took away
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = syncFolder(filepath.Dir(path))
-	}
-	if err != nil {
-		_ = os.Remove(path) // it is empty, and in the way of the next try
-	}
-	return err
-}
-
-// syncFolder makes the name of a new file as durable as its content.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// cause drops the operation and the path that errors of os repeat.
-func cause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
-}
+func CreateFile(path string) error { return records.create(path) }
 
 // OpenFile opens a file that CreateFile made, for this process alone. It refuses
 // a file that is missing, no regular file or a symbolic link, that others than
 // its owner can reach, that another File has open (ErrInUse), and one whose last
 // line is cut off or no record.
 func OpenFile(path string) (*File, error) {
-	f, err := openFile(path)
+	l, err := records.open(path)
 	if err != nil {
-		return nil, fmt.Errorf("opening anchor file %q: %w", path, cause(err))
+		return nil, err
+	}
+	f := &File{lines: l}
+	if l.tail != nil {
+		last, _ := audit.ParseLine(l.tail) // open has parsed it
+		f.last = &last
 	}
 	return f, nil
-}
-
-func openFile(path string) (*File, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	d, err := openDisk(path)
-	if err != nil {
-		return nil, err
-	}
-	size, err := d.Size()
-	if err == nil {
-		err = checkTail(d, size, path)
-	}
-	if err != nil {
-		_ = d.Close() // nothing was written
-		return nil, err
-	}
-	return newFile(path, d, size), nil
-}
-
-// newFile starts the loop, which Close ends.
-func newFile(path string, d disk, size int64) *File {
-	f := &File{
-		path:    path,
-		queue:   make(chan *put, maxBatch),
-		closing: make(chan struct{}),
-		done:    make(chan struct{}),
-		disk:    d,
-		good:    size,
-	}
-	go f.loop()
-	return f
 }
 
 // Name is what the configuration and the answers of the broker call this kind.
 func (f *File) Name() string { return "file" }
 
-// Put appends the record, which audit.Append has completed, and returns nil when
-// it is durable. After an error the record may be in the file or not, except
-// that it is not when the error comes before any writing (it cannot be encoded,
-// the context had ended, the file is closed or has stopped).
+// Last is the last line when the file was opened, and false where it had none. It has
+// all records up to the place of that line which were ever put into it.
+func (f *File) Last() (audit.RawLine, bool) {
+	if f.last == nil {
+		return audit.RawLine{}, false
+	}
+	return *f.last, true
+}
+
+// Put appends records as the database has them, in one write, and returns nil when
+// all of them are durable. After an error they may be in the file or not, in part
+// too, except that nothing is when the error comes before any writing (one cannot be
+// read back, or its leaf is not that of the hash which was kept with it; the context
+// had ended, the file is closed or has stopped).
 //
 // Putting a record again is fine, and puts another line with the same content;
-// Put does not look for two different records under one ID.
+// Put does not look for two different records at one place, nor for missing ones.
 //
 // When the context ends, Put returns at once, also while the disk hangs: what is
 // being written goes on in the background, and a record that still waits for its
@@ -149,61 +75,68 @@ func (f *File) Name() string { return "file" }
 // durable record and stays in use. When it cannot be cut, when a flush fails or
 // when somebody else changed the file, it refuses everything until it is opened
 // again.
-func (f *File) Put(ctx context.Context, r audit.Record) error {
-	if err := f.put(ctx, r); err != nil {
-		return fmt.Errorf("putting audit record %.40q into anchor file %q: %w", r.ID, f.path, err)
+func (f *File) Put(ctx context.Context, entries ...audit.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	fail := func(e *audit.Entry, err error) error {
+		return fmt.Errorf("putting the audit record at place %d into anchor file %q: %w", e.Seq, f.path, err)
+	}
+	var text []byte
+	for i := range entries {
+		line, err := lineOf(&entries[i])
+		if err != nil {
+			return fail(&entries[i], err)
+		}
+		text = append(text, line...)
+	}
+	if err := f.put(ctx, text); err != nil {
+		return fail(&entries[0], err)
 	}
 	return nil
 }
 
-func (f *File) put(ctx context.Context, r audit.Record) error {
-	text, err := encode(r)
+// lineOf is the line of an entry. It refuses one that would not read back as the same
+// entry, and one whose hash, as it was kept with it, is another by now.
+func lineOf(e *audit.Entry) ([]byte, error) {
+	text := e.Line()
+	back, err := parseRecord(text)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p := &put{ctx: ctx, text: text, outcome: make(chan error, 1)}
-	select {
-	case f.queue <- p:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-f.closing:
-		return ErrClosed
+	if len(e.Hash) > 0 && !bytes.Equal(e.Hash, back.Hash) {
+		return nil, fmt.Errorf("want the hash %x that was kept with it, got %x: it was changed", e.Hash, back.Hash)
 	}
-	return f.await(p)
+	return text, nil
 }
 
-// await waits for what becomes of a put.
-func (f *File) await(p *put) error {
-	select {
-	case err := <-p.outcome:
-		return err
-	case <-p.ctx.Done():
-		return p.ctx.Err()
-	case <-f.done:
+// parseRecord reads a line, of which there is one spelling alone.
+func parseRecord(text []byte) (audit.Entry, error) {
+	if bytes.HasPrefix(text, []byte(`{"id":`)) {
+		return audit.Entry{}, errors.New("it is of the form from before the audit log was a tree: keep the file, and have agentkeys init --anchor-file FILE make a new one")
 	}
-	select {
-	case err := <-p.outcome: // it was in the last batch
-		return err
-	default:
-		return ErrClosed
+	if len(text) > maxLine {
+		return audit.Entry{}, fmt.Errorf("want a line of at most %d bytes, got %d", maxLine, len(text))
 	}
+	l, err := audit.ParseLine(text)
+	if err != nil {
+		return audit.Entry{}, err
+	}
+	if err := l.Check(); err != nil {
+		return audit.Entry{}, err
+	}
+	e, err := l.Entry()
+	if err != nil {
+		return audit.Entry{}, err
+	}
+	if !bytes.Equal(l.Append(nil), text) {
+		return audit.Entry{}, errors.New("it is not as AgentKeys writes it: another spelling")
+	}
+	return e, nil
 }
 
-// Close lets the batch that is being written end, refuses what waits behind it,
-// closes the file and so releases its lock. From a disk that hangs it returns
-// after ten seconds with an error; the lock is then held until the disk answers
-// or the process ends. To call it again is fine.
-func (f *File) Close() error {
-	f.close.Do(func() { close(f.closing) })
-	var err error
-	select {
-	case <-f.done:
-		err = f.closed
-	case <-time.After(closeWait):
-		err = fmt.Errorf("the disk has not answered for %v", closeWait)
-	}
-	if err != nil {
-		return fmt.Errorf("closing anchor file %q: %w", f.path, cause(err))
-	}
-	return nil
-}
+// ReadFile reads the records of a file in the order in which they were put. It
+// is strict: the first line that is not exactly one that File writes, a line
+// that is cut off included, ends it with an error that names the line and the
+// byte where it begins. A record that was put twice comes twice.
+func ReadFile(r io.Reader) iter.Seq2[audit.Entry, error] { return read(r, records, parseRecord) }

@@ -21,9 +21,10 @@ var noon = time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// record is complete; its ID tells it apart.
-func record(id string) audit.Record {
-	return audit.Record{ID: id, Time: noon, Action: "mint.aws_creds", Outcome: "pending", RequestID: "req-" + id}
+// record is complete; its request tells it apart.
+func record(id string) audit.Entry {
+	return audit.Entry{Record: audit.Record{Seq: 1, ID: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Time: noon, Action: "mint.aws_creds", Outcome: "pending", RequestID: id},
+		Salt: []byte("sixteen octets :")}
 }
 
 func newPath(t testing.TB) string {
@@ -71,7 +72,7 @@ func idsOf(t testing.TB, path string) (ids []string) {
 		t.Fatal(err)
 	}
 	for _, r := range records {
-		ids = append(ids, r.ID)
+		ids = append(ids, r.RequestID)
 	}
 	return ids
 }
@@ -112,12 +113,53 @@ func TestPutThenRead(t *testing.T) {
 func TestPutRefusesWhatCannotBeReadBack(t *testing.T) {
 	path := newPath(t)
 	f := open(t, path)
-	r := record("a")
-	r.Reason = "\xff"
-	wantRefusal(t, f.Put(t.Context(), r), "want UTF-8")
-	wantRefusal(t, f.Put(t.Context(), audit.Record{}), "putting audit record \"\" into anchor file")
+	for want, change := range map[string]func(*audit.Entry){
+		"it is not as AgentKeys writes it": func(e *audit.Entry) { e.Reason = "\xff" },
+		"place: want a number from 1":      func(e *audit.Entry) { e.Seq = 0 },
+		"request_id is missing":            func(e *audit.Entry) { e.RequestID = "" },
+		"salt: want 32":                    func(e *audit.Entry) { e.Salt = []byte("short") },
+		"it was changed":                   func(e *audit.Entry) { e.Hash = make([]byte, 32) },
+	} {
+		bad := record("a")
+		bad.Seq = 7
+		change(&bad)
+		wantRefusal(t, f.Put(t.Context(), record("good"), bad), want)
+		wantRefusal(t, f.Put(t.Context(), bad), fmt.Sprintf("putting the audit record at place %d into anchor file %q: ", bad.Seq, path))
+	}
 	mustPut(t, f, "b")
-	wantIDs(t, path, "b")
+	wantIDs(t, path, "b") // nothing that came with a bad one either
+}
+
+func TestPutOfMany(t *testing.T) {
+	path := newPath(t)
+	f := open(t, path)
+	if err := f.Put(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := f.Put(t.Context(), record("a"), record("b"), record("c")); err != nil {
+		t.Error(err)
+	}
+	wantIDs(t, path, "a", "b", "c")
+}
+
+func TestLast(t *testing.T) {
+	path := newPath(t)
+	f := open(t, path)
+	if last, some := f.Last(); some {
+		t.Errorf("the last line of an empty file is %+v", last)
+	}
+	e := record("a")
+	for e.Seq = 3; e.Seq < 6; e.Seq++ {
+		if err := f.Put(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if last, some := open(t, path).Last(); !some || last.Place != 5 || last.Hash != e.LeafHash(e.Digest()) {
+		t.Errorf("the last line is %+v, %t; want the one at place 5", last, some)
+	}
 }
 
 func TestCreateFile(t *testing.T) {
@@ -155,7 +197,7 @@ func TestCreateFileWhateverTheUmask(t *testing.T) {
 }
 
 func TestOpenFileRefuses(t *testing.T) {
-	line := mustEncode(t, record("a"))
+	line := lineFor(record("a"))
 	for name, tt := range map[string]struct {
 		change func(t *testing.T, path string) error
 		want   string
@@ -182,17 +224,19 @@ func TestOpenFileRefuses(t *testing.T) {
 			}
 			return errors.Join(os.Remove(path), syscall.Mknod(path, syscall.S_IFCHR|0o600, 1<<8|3))
 		}, "want a regular file, got one of type Dc"},
-		"torn in the first line": {content(line[:10]), "its last line is cut off, from byte 0 to 10: no record there was acknowledged; keep a copy, then run: truncate -s 0 /"},
+		"torn in the first line": {content(line[:10]), "its last line is cut off, from byte 0 to 10: nothing there was acknowledged; keep a copy, then run: truncate -s 0 /"},
 		"torn in a later line":   {content(line + line + line[:len(line)-1]), fmt.Sprintf("from byte %d to %d: ", 2*len(line), 3*len(line)-1)},
 		"torn far behind": {content(strings.Repeat(line, 1000) + line[:5]),
 			fmt.Sprintf("from byte %d to %d: ", 1000*len(line), 1000*len(line)+5)},
-		"zeros at the end":      {content(line + "\x00\x00\x00"), fmt.Sprintf("cut off, from byte %d to %d", len(line), len(line)+3)},
-		"no lines":              {content(strings.Repeat("x", 3*maxLine)), "want a file of lines, got none that ends in its last 32768 bytes"},
-		"another file":          {content(line + "hello\n"), fmt.Sprintf("its last line, from byte %d, is no audit record", len(line))},
-		"a last line too long":  {content(line + strings.Repeat("x", 3*maxLine) + "\n"), "is no audit record"},
-		"an empty line":         {content(line + "\n"), "is no audit record"},
-		"nothing but a line":    {content("\n"), "its last line, from byte 0, is no audit record"},
-		"a line with a stowage": {content(line + strings.Replace(line, "{", "{ ", 1)), "is no audit record"},
+		"zeros at the end":     {content(line + "\x00\x00\x00"), fmt.Sprintf("cut off, from byte %d to %d", len(line), len(line)+3)},
+		"no lines":             {content(strings.Repeat("x", 3*maxLine)), "want a file of lines, got none that ends in its last 65536 bytes"},
+		"another file":         {content(line + "hello\n"), fmt.Sprintf("its last line, from byte %d, is none of its kind", len(line))},
+		"a last line too long": {content(line + strings.Repeat("x", 3*maxLine) + "\n"), "is none of its kind"},
+		"the form of before": {content(`{"id":"1","time":"2030-01-02T12:00:00.000Z","action":"a","outcome":"b","request_id":"c"}` + "\n"),
+			"it is of the form from before the audit log was a tree: keep the file, and have agentkeys init --anchor-file FILE make a new one"},
+		"an empty line":         {content(line + "\n"), "is none of its kind"},
+		"nothing but a line":    {content("\n"), "its last line, from byte 0, is none of its kind"},
+		"a line with a stowage": {content(line + strings.Replace(line, "{", "{ ", 1)), "is none of its kind"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := newPath(t)
@@ -215,7 +259,7 @@ func content(text string) func(*testing.T, string) error {
 
 func TestWhatTheErrorSaysMendsATornFile(t *testing.T) {
 	path := newPath(t)
-	line := mustEncode(t, record("a"))
+	line := lineFor(record("a"))
 	if err := content(line+line[:7])(t, path); err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +422,7 @@ func BenchmarkPut(b *testing.B) {
 func BenchmarkEncode(b *testing.B) {
 	r := record("01ARZ3NDEKTSV4RRFFQ69G5FAV")
 	for b.Loop() {
-		if _, err := encode(r); err != nil {
+		if _, err := lineOf(&r); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -7,11 +7,11 @@ import (
 	"runtime"
 )
 
-// maxBatch bounds the records that share a flush, and those that wait for the
+// maxBatch bounds the puts that share a flush, and those that wait for the
 // next one.
 const maxBatch = 128
 
-// A put is a caller waiting in Put.
+// A put is a caller waiting in lines.put.
 type put struct {
 	ctx     context.Context // the caller's, to see whether it is still there
 	text    []byte
@@ -29,19 +29,19 @@ type disk interface {
 	Size() (int64, error)
 }
 
-func (f *File) loop() {
-	defer close(f.done)
-	defer func() { f.closed = f.disk.Close() }()
+func (l *lines) loop() {
+	defer close(l.done)
+	defer func() { l.closed = l.disk.Close() }()
 	for {
 		select {
-		case <-f.closing: // before anything that waits
+		case <-l.closing: // before anything that waits
 			return
 		default:
 		}
 		select {
-		case p := <-f.queue:
-			f.commit(f.batch(p))
-		case <-f.closing:
+		case p := <-l.queue:
+			l.commit(l.batch(p))
+		case <-l.closing:
 			return
 		}
 	}
@@ -49,23 +49,23 @@ func (f *File) loop() {
 
 // batch is first and those who wait behind it, without those whose callers have
 // left.
-func (f *File) batch(first *put) (batch []*put) {
+func (l *lines) batch(first *put) (batch []*put) {
 	for p, n := first, 1; p != nil; n++ {
 		if p.ctx.Err() == nil {
 			batch = append(batch, p)
 		}
 		p = nil
 		if n < maxBatch {
-			p = f.nextOrYield()
+			p = l.nextOrYield()
 		}
 	}
 	return batch
 }
 
 // next is the next put that waits already, or nil.
-func (f *File) next() *put {
+func (l *lines) next() *put {
 	select {
-	case p := <-f.queue:
+	case p := <-l.queue:
 		return p
 	default:
 		return nil
@@ -74,16 +74,16 @@ func (f *File) next() *put {
 
 // nextOrYield is next, after letting callers that are ready to run come and
 // wait: where flushing is quick, they would else miss the batch by a hair.
-func (f *File) nextOrYield() *put {
-	if p := f.next(); p != nil {
+func (l *lines) nextOrYield() *put {
+	if p := l.next(); p != nil {
 		return p
 	}
 	runtime.Gosched()
-	return f.next()
+	return l.next()
 }
 
 // commit appends the batch and tells those who wait what came of it.
-func (f *File) commit(batch []*put) {
+func (l *lines) commit(batch []*put) {
 	if len(batch) == 0 {
 		return
 	}
@@ -91,7 +91,7 @@ func (f *File) commit(batch []*put) {
 	for _, p := range batch {
 		text = append(text, p.text...)
 	}
-	err := f.append(text)
+	err := l.append(text)
 	for _, p := range batch {
 		p.outcome <- err
 	}
@@ -100,31 +100,31 @@ func (f *File) commit(batch []*put) {
 // append makes the text durable at the end of the file. That the file has the
 // name and the size that it should have is looked at last, so that it covers all
 // that came before.
-func (f *File) append(text []byte) error {
-	if f.broken != nil {
-		return f.broken
+func (l *lines) append(text []byte) error {
+	if l.broken != nil {
+		return l.broken
 	}
-	if n, err := f.write(text); err != nil {
-		return f.repair(n, err)
+	if n, err := l.write(text); err != nil {
+		return l.repair(n, err)
 	}
-	want := f.good + int64(len(text))
-	if err := f.disk.Sync(); err != nil {
+	want := l.good + int64(len(text))
+	if err := l.disk.Sync(); err != nil {
 		// The pages may be lost and yet count as clean, so that a later flush would
 		// succeed without them. Cutting them off keeps a hole out of the file.
-		if f.checkSize(want) == nil {
-			_ = f.disk.Truncate(f.good)
+		if l.checkSize(want) == nil {
+			_ = l.disk.Truncate(l.good)
 		}
-		return f.stop(fmt.Errorf("flushing: %w", cause(err)))
+		return l.stop(fmt.Errorf("flushing: %w", cause(err)))
 	}
-	if err := f.checkSize(want); err != nil {
-		return f.stop(err)
+	if err := l.checkSize(want); err != nil {
+		return l.stop(err)
 	}
-	f.good = want
+	l.good = want
 	return nil
 }
 
-func (f *File) write(text []byte) (int, error) {
-	n, err := f.disk.Write(text)
+func (l *lines) write(text []byte) (int, error) {
+	n, err := l.disk.Write(text)
 	if err == nil && n < len(text) {
 		err = io.ErrShortWrite
 	}
@@ -134,20 +134,20 @@ func (f *File) write(text []byte) (int, error) {
 // repair cuts off the n bytes of a write that failed. The flush of the next
 // batch makes that durable as well; until then, a crash leaves a line that is
 // cut off, which OpenFile finds.
-func (f *File) repair(n int, failed error) error {
-	err := f.checkSize(f.good + int64(n))
+func (l *lines) repair(n int, failed error) error {
+	err := l.checkSize(l.good + int64(n))
 	if err == nil {
-		err = f.disk.Truncate(f.good)
+		err = l.disk.Truncate(l.good)
 	}
 	if err != nil {
-		return f.stop(fmt.Errorf("writing: %w; cutting that off: %w", cause(failed), cause(err)))
+		return l.stop(fmt.Errorf("writing: %w; cutting that off: %w", cause(failed), cause(err)))
 	}
 	return fmt.Errorf("writing: %w", cause(failed))
 }
 
 // checkSize refuses a file that somebody else changed.
-func (f *File) checkSize(want int64) error {
-	got, err := f.disk.Size()
+func (l *lines) checkSize(want int64) error {
+	got, err := l.disk.Size()
 	if err != nil {
 		return cause(err)
 	}
@@ -157,8 +157,8 @@ func (f *File) checkSize(want int64) error {
 	return nil
 }
 
-// stop refuses all further records.
-func (f *File) stop(err error) error {
-	f.broken = fmt.Errorf("file stopped, restart to open it anew: %w", err)
-	return f.broken
+// stop refuses all further lines.
+func (l *lines) stop(err error) error {
+	l.broken = fmt.Errorf("file stopped, restart to open it anew: %w", err)
+	return l.broken
 }

@@ -63,6 +63,11 @@ const (
 	CodeSTSUnavailable        Code = "sts_unavailable"
 	CodeAWSNotConfigured      Code = "aws_not_configured"
 
+	CodeAuditorRequired Code = "auditor_required"
+	CodeCursorInvalid   Code = "cursor_invalid"
+	CodeRecordUnknown   Code = "record_unknown"
+	CodeAuditPending    Code = "audit_pending"
+
 	CodeMalformedToken   Code = "malformed_token"
 	CodeWrongTokenType   Code = "wrong_token_type"
 	CodeUnknownKey       Code = "unknown_key"
@@ -184,6 +189,11 @@ var kinds = map[Code]Kind{
 	CodeSTSRefused:            {http.StatusBadGateway, "AWS STS refused to give credentials", "The operator must mend what the detail names; see agentkeys federation explain."},
 	CodeSTSUnavailable:        {http.StatusBadGateway, "AWS STS did not answer, or not in full", "Try again later with a fresh request_id; where it repeats, the operator must look at the broker's log and at BROKER_AWS_STS_ENDPOINT."},
 	CodeAWSNotConfigured:      {http.StatusServiceUnavailable, "This broker gives no AWS credentials", "The operator must set BROKER_AWS_ACCOUNT, BROKER_AWS_REGION and BROKER_AWS_BUCKET."},
+
+	CodeAuditorRequired: {http.StatusForbidden, "Only an auditor sees the records of others", "Leave account and tenant out, or give your own; the operator names auditors in BROKER_AUDITORS."},
+	CodeCursorInvalid:   {http.StatusBadRequest, "The cursor is not one of this caller's for this query", "Begin again without a cursor; keep order and filters the same from page to page."},
+	CodeRecordUnknown:   {http.StatusNotFound, "There is no such record", "Give the id of a record as it stands in the entry; those of pruned records are only in exports."},
+	CodeAuditPending:    {http.StatusConflict, "The record has no place in the signed tree yet", "Try again in a second; where it repeats, the operator must look at the broker's readiness."},
 
 	CodeSessionRequired:  {http.StatusUnauthorized, "A session token is required", "Sign in, then send the session token as Authorization: Bearer."},
 	CodeMalformedToken:   {http.StatusUnauthorized, "The session token is malformed", signInAgain},

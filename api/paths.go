@@ -20,4 +20,9 @@ const (
 	PathGrantCreate = "/v1/grant/create"
 	PathGrantList   = "/v1/grant/list"
 	PathGrantRevoke = "/v1/grant/revoke"
+
+	PathAuditEntries     = "/v1/audit/entries"
+	PathAuditCheckpoint  = "/v1/audit/checkpoint"
+	PathAuditProof       = "/v1/audit/proof/" // and the id of a record
+	PathAuditConsistency = "/v1/audit/consistency"
 )

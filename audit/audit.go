@@ -21,7 +21,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -103,56 +102,6 @@ func (r *Record) Name() error {
 	return nil
 }
 
-// A Query selects records. Members that are zero do not filter.
-type Query struct {
-	OmniAccount string
-	Action      string
-	Outcome     string
-	Since       time.Time // records of this time or later
-	Until       time.Time // records before this time
-	Before      string    // cursor: the ID of the last record of the page before
-	Limit       int       // 1 to MaxLimit; 0 is DefaultLimit
-}
-
-// How many records List returns at most.
-const (
-	DefaultLimit = 100
-	MaxLimit     = 1000
-)
-
-// List returns the records that match, the last appended first. The order is
-// that of appending, which a clock that was set back does not change. To get the
-// next page, ask again with Before set to the ID of the last record: records
-// appended meanwhile neither repeat nor hide any. An unknown Before is an error.
-func List(ctx context.Context, tx *sql.Tx, q Query) ([]Record, error) {
-	records, err := list(ctx, tx, q)
-	if err != nil {
-		return nil, fmt.Errorf("listing audit records: %w", err)
-	}
-	return records, nil
-}
-
-func list(ctx context.Context, tx *sql.Tx, q Query) ([]Record, error) {
-	query, args, err := q.build(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := tx.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var records []Record
-	for rows.Next() {
-		r, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, r)
-	}
-	return records, rows.Err()
-}
-
 // ByID returns one record.
 func ByID(ctx context.Context, tx *sql.Tx, id string) (Record, error) {
 	rows, err := tx.QueryContext(ctx, "SELECT seq, "+columns+" FROM audit_records WHERE id = $1", id)
@@ -183,66 +132,4 @@ func (r *Record) fields(millis *int64) []any {
 	return []any{&r.ID, millis, &r.Action, &r.Outcome, &r.Reason, &r.IdentityType, &r.IdentityValue,
 		&r.OmniAccount, &r.Wallet, &r.KeyID, &r.TokenID, &r.Source, &r.RequestID,
 		&r.Tenant, &r.Agent, &r.Service, &r.ScopePath, &r.GrantID, &r.CredentialID, &r.Settles, &r.Detail}
-}
-
-// build gives the SQL for the query. Values are always arguments.
-func (q Query) build(ctx context.Context, tx *sql.Tx) (string, []any, error) {
-	if q.Limit < 0 || q.Limit > MaxLimit {
-		return "", nil, fmt.Errorf("limit: want 0 to %d, got %d", MaxLimit, q.Limit)
-	}
-	if q.Limit == 0 {
-		q.Limit = DefaultLimit
-	}
-	var terms []string
-	var args []any
-	where := func(term string, value any) {
-		args = append(args, value)
-		terms = append(terms, fmt.Sprintf("%s $%d", term, len(args)))
-	}
-	if q.Before != "" {
-		seq, err := seqOf(ctx, tx, q.Before)
-		if err != nil {
-			return "", nil, err
-		}
-		where("seq <", seq)
-	}
-	if q.OmniAccount != "" {
-		where("omni_account =", q.OmniAccount)
-	}
-	if q.Action != "" {
-		where("action =", q.Action)
-	}
-	if q.Outcome != "" {
-		where("outcome =", q.Outcome)
-	}
-	if !q.Since.IsZero() {
-		where("time >=", ceilMilli(q.Since))
-	}
-	if !q.Until.IsZero() {
-		where("time <", ceilMilli(q.Until))
-	}
-	query := "SELECT seq, " + columns + " FROM audit_records"
-	if len(terms) > 0 {
-		query += " WHERE " + strings.Join(terms, " AND ")
-	}
-	args = append(args, q.Limit)
-	return query + fmt.Sprintf(" ORDER BY seq DESC LIMIT $%d", len(args)), args, nil
-}
-
-// ceilMilli is the first whole millisecond that is not before t.
-func ceilMilli(t time.Time) int64 {
-	ms := t.UnixMilli()
-	if time.UnixMilli(ms).Before(t) {
-		ms++
-	}
-	return ms
-}
-
-// seqOf is the place of a record in the log.
-func seqOf(ctx context.Context, tx *sql.Tx, id string) (seq int64, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT seq FROM audit_records WHERE id = $1", id).Scan(&seq)
-	if err == sql.ErrNoRows {
-		return 0, fmt.Errorf("cursor: no record has the ID %q", id)
-	}
-	return seq, err
 }

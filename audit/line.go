@@ -28,12 +28,17 @@ type RawLine struct {
 // break: {"place":1,"leaf":{…},"person":{…},"salt":"…","hash":"…"}. An erased record
 // has neither person nor salt.
 func (e *Entry) Line() []byte {
+	l := e.rawLine()
+	return l.Append(nil)
+}
+
+func (e *Entry) rawLine() RawLine {
 	l := RawLine{Place: e.Seq, Leaf: e.Leaf(), Salt: e.Salt}
 	if len(e.Person) == 0 {
 		l.Person = e.PersonText()
 	}
 	l.Hash = hashLeaf(l.Leaf)
-	return l.Append(nil)
+	return l
 }
 
 // Append adds the line to b.

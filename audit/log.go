@@ -50,12 +50,24 @@ func (l *Log) Open(text string) (Checkpoint, error) {
 
 var (
 	// ErrHeadMoved is returned by Extend when the head was changed under it.
-	ErrHeadMoved = errors.New("the head of the audit log was moved by somebody else")
+	ErrHeadMoved = brokenf("the head of the audit log was moved by somebody else")
 	// ErrNotInTree is returned for a record that has no place in the tree yet.
 	ErrNotInTree = errors.New("the record has no place in the tree yet")
 	// ErrEmpty is returned while no head was signed.
 	ErrEmpty = errors.New("the audit log has no head yet")
+	// ErrBroken is what errors are that another try cannot mend: the log is not as
+	// it was left. No head may be signed over that.
+	ErrBroken = errors.New("the audit log is not as it was left")
 )
+
+// broken is an error that is ErrBroken, in words of its own.
+type broken struct{ error }
+
+func brokenf(format string, args ...any) error { return broken{fmt.Errorf(format, args...)} }
+
+func (b broken) Unwrap() error { return b.error }
+
+func (broken) Is(target error) bool { return target == ErrBroken }
 
 // Head reads the signed head, ErrEmpty where there is none.
 func (l *Log) Head(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
@@ -68,16 +80,19 @@ func (l *Log) Head(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
 	}
 	c, err := l.Open(text)
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("reading the head of the audit log: %w", err)
+		return Checkpoint{}, brokenf("reading the head of the audit log: %w", err)
 	}
 	if c.Size != size {
-		return Checkpoint{}, fmt.Errorf("reading the head of the audit log: the signed one is of %d records, the database says %d", c.Size, size)
+		return Checkpoint{}, brokenf("reading the head of the audit log: the signed one is of %d records, the database says %d", c.Size, size)
 	}
 	return c, nil
 }
 
 func readHead(ctx context.Context, tx *sql.Tx) (size int64, text string, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT size, note FROM audit_head WHERE id = 1").Scan(&size, &text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, "", brokenf("reading the head of the audit log: its row is missing")
+	}
 	if err != nil {
 		return 0, "", fmt.Errorf("reading the head of the audit log: %w", err)
 	}
@@ -97,7 +112,7 @@ func (l *Log) Extend(ctx context.Context, tx *sql.Tx, limit int) (head Checkpoin
 		return head, false, fmt.Errorf("extending the audit log: %w", err)
 	}
 	if got := e.root(); old.Size > 0 && got != old.Root {
-		return head, false, fmt.Errorf("extending the audit log: want the root %s of its head, got %s from its tiles", old.Root, got)
+		return head, false, brokenf("extending the audit log: want the root %s of its head, got %s from its tiles", old.Root, got)
 	}
 	leaves, err := leavesAfter(ctx, tx, old.Size, limit)
 	if err != nil {
@@ -150,7 +165,7 @@ func leavesAfter(ctx context.Context, tx *sql.Tx, size int64, limit int) ([]Dige
 			return nil, fmt.Errorf("reading leaves: %w", err)
 		}
 		if want := size + int64(len(leaves)) + 1; seq != want {
-			return nil, fmt.Errorf("want the record at place %d, got the one at %d: records are missing", want, seq)
+			return nil, brokenf("want the record at place %d, got the one at %d: records are missing", want, seq)
 		}
 		leaf, err := leafOf(ctx, tx, seq, hash)
 		if err != nil {
@@ -172,13 +187,13 @@ func leafOf(ctx context.Context, tx *sql.Tx, seq int64, hash []byte) (Digest, er
 		return Digest{}, fmt.Errorf("reading the head of the audit log: %w", err)
 	}
 	if len(hash) != 0 || seq > unhashed {
-		return Digest{}, fmt.Errorf("the record at place %d: want a hash of %d bytes, got %d", seq, len(Digest{}), len(hash))
+		return Digest{}, brokenf("the record at place %d: want a hash of %d bytes, got %d", seq, len(Digest{}), len(hash))
 	}
 	e, err := entryAt(ctx, tx, seq)
 	if err != nil {
 		return Digest{}, err
 	}
-	return e.LeafHash(e.PersonDigest(e.Salt)), nil
+	return e.LeafHash(e.Digest()), nil
 }
 
 // Check holds the log against itself, at the cost of a few rows however long it is:
@@ -194,14 +209,14 @@ func (l *Log) Check(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
 		return head, fmt.Errorf("checking the audit log: %w", err)
 	}
 	if got := e.root(); got != head.Root {
-		return head, fmt.Errorf("checking the audit log: want the root %s of its head, got %s from its tiles", head.Root, got)
+		return head, brokenf("checking the audit log: want the root %s of its head, got %s from its tiles", head.Root, got)
 	}
 	var last int64
 	if err := tx.QueryRowContext(ctx, "SELECT max(seq, pruned) FROM (SELECT coalesce(max(seq), 0) AS seq FROM audit_records), audit_head").Scan(&last); err != nil {
 		return head, fmt.Errorf("checking the audit log: %w", err)
 	}
 	if last < head.Size {
-		return head, fmt.Errorf("checking the audit log: its head counts %d records, and the database ends with the one at place %d", head.Size, last)
+		return head, brokenf("checking the audit log: its head counts %d records, and the database ends with the one at place %d", head.Size, last)
 	}
 	return head, nil
 }
@@ -209,6 +224,10 @@ func (l *Log) Check(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
 // Extends holds the head against a checkpoint that was seen before, elsewhere: the
 // log must have at least as many records, and the same ones up to there.
 func (l *Log) Extends(ctx context.Context, tx *sql.Tx, head, seen Checkpoint) error {
+	return extends(ctx, tx, head, seen)
+}
+
+func extends(ctx context.Context, tx *sql.Tx, head, seen Checkpoint) error {
 	if head.Size < seen.Size {
 		return fmt.Errorf("the log was seen with %d records, and has %d: it was cut or put back to an earlier copy", seen.Size, head.Size)
 	}

@@ -118,13 +118,13 @@ func readTile(ctx context.Context, tx *sql.Tx, level int, n int64, width int) ([
 	var data []byte
 	err := tx.QueryRowContext(ctx, "SELECT hashes FROM audit_tiles WHERE level = $1 AND n = $2", level, n).Scan(&data)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("tile %d of level %d is missing", n, level)
+		return nil, brokenf("tile %d of level %d is missing", n, level)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading tile %d of level %d: %w", n, level, err)
 	}
 	if len(data) < width*tlog.HashSize {
-		return nil, fmt.Errorf("tile %d of level %d: want %d hashes, got %d bytes", n, level, width, len(data))
+		return nil, brokenf("tile %d of level %d: want %d hashes, got %d bytes", n, level, width, len(data))
 	}
 	return data[:width*tlog.HashSize], nil
 }

@@ -95,8 +95,8 @@ func (v vectorRecord) entry(t testing.TB, place int64) audit.Entry {
 	return e
 }
 
-// erase takes the personal members away.
-func erase(e audit.Entry) audit.Entry {
+// erased is the entry without its personal members.
+func erased(e audit.Entry) audit.Entry {
 	digest := e.Digest()
 	e.Person, e.Salt = digest[:], nil
 	for _, name := range []string{"agent", "identity_type", "identity_value", "omni_account", "scope_path", "source", "tenant", "wallet"} {
@@ -149,7 +149,7 @@ func (v *vectors) compute(t testing.TB) {
 		r.Person = string(e.PersonText())
 		r.Digest = e.Digest().String()
 		if r.Erased {
-			e = erase(e)
+			e = erased(e)
 		}
 		r.Leaf = string(e.Leaf())
 		r.Hash = e.LeafHash(e.Digest()).String()
@@ -248,7 +248,7 @@ func TestVectorsToRecords(t *testing.T) {
 		}
 		want := r.entry(t, int64(i+1))
 		if r.Erased {
-			want = erase(want)
+			want = erased(want)
 		}
 		want.Hash = line.Hash[:]
 		if diff := cmp.Diff(want, got); diff != "" {

@@ -129,3 +129,12 @@ func Expire(ctx context.Context, tx *sql.Tx, before time.Time) (int64, error) {
 	}
 	return res.RowsAffected()
 }
+
+// Erase deletes the challenges of an address and returns their number.
+func Erase(ctx context.Context, tx *sql.Tx, address string) (int64, error) {
+	res, err := tx.ExecContext(ctx, `DELETE FROM wallet_challenges WHERE address = $1`, address)
+	if err != nil {
+		return 0, fmt.Errorf("deleting the wallet challenges of an address: %w", err)
+	}
+	return res.RowsAffected()
+}

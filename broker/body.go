@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,13 +44,22 @@ func decodeRaw[T any](c *call) (T, []byte, error) {
 }
 
 func decodeBody[T any](data []byte) (v T, err error) {
-	if err := checkBody(data, reflect.TypeFor[T]()); err != nil {
-		return v, err
+	data = skipSpace(data)
+	switch {
+	case !utf8.Valid(data):
+		return v, api.Errorf(api.CodeBadRequest, "the body is not UTF-8")
+	case len(data) == 0 || data[0] != '{':
+		return v, api.Errorf(api.CodeBadRequest, "want a JSON object")
+	case !json.Valid(data):
+		return v, api.Errorf(api.CodeBadRequest, "reading the body: it is not one JSON object")
+	case hasLoneSurrogate(data):
+		return v, api.Errorf(api.CodeBadRequest, "the body has half of a surrogate pair")
 	}
-	if err := json.Unmarshal(data, &v); err != nil {
-		return v, api.Errorf(api.CodeBadRequest, "reading the body: %s", describe(err))
+	var read T
+	if err := readObject(data, reflect.ValueOf(&read).Elem(), ""); err != nil {
+		return v, err // and nothing of a body that was refused
 	}
-	return v, nil
+	return read, nil
 }
 
 // decodeNothing accepts no body or an empty object.
@@ -67,7 +77,8 @@ func decodeNothing(c *call) error {
 	if err := checkType(c.r); err != nil {
 		return err
 	}
-	return checkBody(data, reflect.TypeFor[struct{}]())
+	_, err = decodeBody[struct{}](data)
+	return err
 }
 
 func readBody(c *call) ([]byte, error) {
@@ -111,42 +122,26 @@ func bodyError(err error) error {
 	return api.Errorf(api.CodeBadRequest, "the body ended early")
 }
 
-// checkBody holds a body to the members of type t, which must be a struct.
-func checkBody(data []byte, t reflect.Type) error {
-	data = skipSpace(data)
-	switch {
-	case !utf8.Valid(data):
-		return api.Errorf(api.CodeBadRequest, "the body is not UTF-8")
-	case len(data) == 0 || data[0] != '{':
-		return api.Errorf(api.CodeBadRequest, "want a JSON object")
-	case !json.Valid(data):
-		return api.Errorf(api.CodeBadRequest, "reading the body: it is not one JSON object")
-	case hasLoneSurrogate(data):
-		return api.Errorf(api.CodeBadRequest, "the body has half of a surrogate pair")
-	}
-	return checkObject(data, t, "")
-}
-
-// checkObject holds an object to the fields of the struct t. Path names the object
-// inside the body: "", or such as "intent.".
-func checkObject(data []byte, t reflect.Type, path string) error {
-	known := knownMembers(t)
+// readObject reads an object into the struct v and holds it to the fields. Path names
+// the object inside the body: "", or such as "intent.".
+func readObject(data []byte, v reflect.Value, path string) error {
+	known := knownMembers(v.Type())
 	seen := make([]bool, len(known))
 	for quoted, value := range members(data) {
 		name := unquote(quoted)
-		i := slices.IndexFunc(known, func(m member) bool { return m.name == name })
+		i := slices.IndexFunc(known, func(m member) bool { return m.name == string(name) })
 		switch {
 		case i < 0:
-			return api.Errorf(api.CodeUnknownField, "the body has the member %q, which is not known here", path+clip(name))
+			return api.Errorf(api.CodeUnknownField, "the body has the member %q, which is not known here", path+clip(string(name)))
 		case seen[i]:
-			return api.Errorf(api.CodeBadRequest, "the body has the member %q twice", path+name)
+			return api.Errorf(api.CodeBadRequest, "the body has the member %q twice", path+known[i].name)
 		}
 		seen[i] = true
-		if err := checkValue(value, known[i].t, path+name); err != nil {
+		if err := readValue(value, v.Field(i), path, known[i].name); err != nil {
 			return err
 		}
-		if known[i].optional && known[i].t.Kind() != reflect.Pointer && isEmpty(value) {
-			return api.Errorf(api.CodeBadRequest, "the member %q is empty; leave it out, or give it a value", path+name)
+		if known[i].optional && v.Field(i).Kind() != reflect.Pointer && isEmpty(value) {
+			return api.Errorf(api.CodeBadRequest, "the member %q is empty; leave it out, or give it a value", path+known[i].name)
 		}
 	}
 	for i, m := range known {
@@ -157,55 +152,87 @@ func checkObject(data []byte, t reflect.Type, path string) error {
 	return nil
 }
 
-// checkValue holds a value to a type as far as encoding/json would be lenient
-// with it; a string or a number in the other's place is for json.Unmarshal.
-func checkValue(data []byte, t reflect.Type, path string) error {
-	if t.Kind() == reflect.Pointer {
-		if string(data) == "null" {
+// readValue reads the value of the member of that name, or an element of it, into v.
+func readValue(data []byte, v reflect.Value, path, name string) error {
+	if string(data) == "null" {
+		if v.Kind() == reflect.Pointer {
 			return nil
 		}
-		t = t.Elem()
+		return api.Errorf(api.CodeBadRequest, "the member %q is null; want a value", path+name)
 	}
-	if string(data) == "null" {
-		return api.Errorf(api.CodeBadRequest, "the member %q is null; want a value", path)
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
 	}
-	if reflect.PointerTo(t).Implements(unmarshaler) {
-		own := reflect.New(t).Interface().(json.Unmarshaler)
+	if own, ok := v.Addr().Interface().(json.Unmarshaler); ok {
 		if err := own.UnmarshalJSON(data); err != nil { // the types of package api do not echo what they read
-			return api.Errorf(api.CodeBadRequest, "member %s: %s", path, err)
+			return api.Errorf(api.CodeBadRequest, "member %s: %s", path+name, err)
 		}
 		return nil
 	}
-	switch t.Kind() {
-	case reflect.String, reflect.Int64:
+	switch v.Kind() {
+	case reflect.String:
+		if data[0] != '"' {
+			return errKind(path+name, "a string", data)
+		}
+		v.SetString(string(unquote(data)))
+		return nil
+	case reflect.Int64:
+		n, err := strconv.ParseInt(string(data), 10, 64)
+		if err != nil {
+			return errKind(path+name, "a whole number", data)
+		}
+		v.SetInt(n)
 		return nil
 	case reflect.Struct:
 		if data[0] != '{' {
-			return api.Errorf(api.CodeBadRequest, "member %s: want an object", path)
+			return errKind(path+name, "an object", data)
 		}
-		return checkObject(data, t, path+".")
+		return readObject(data, v, path+name+".")
 	case reflect.Slice:
-		if data[0] != '[' {
-			return api.Errorf(api.CodeBadRequest, "member %s: want an array", path)
-		}
-		for element := range elements(data) {
-			if err := checkValue(element, t.Elem(), path); err != nil {
-				return err
-			}
-		}
-		return nil
+		return readArray(data, v, path, name)
 	}
-	panic("broker: a request body has a member of type " + t.String() + ", which decode does not know how to check")
+	panic("broker: a request body has a member of type " + v.Type().String() + ", which decode cannot read")
 }
 
-// unquote reads a member's name.
-func unquote(quoted []byte) string {
-	if bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted[1 : len(quoted)-1])
+func readArray(data []byte, v reflect.Value, path, name string) error {
+	if data[0] != '[' {
+		return errKind(path+name, "an array", data)
 	}
-	var name string
-	_ = json.Unmarshal(quoted, &name) // a string of valid JSON: it cannot fail
-	return name
+	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
+	for element := range elements(data) {
+		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+		if err := readValue(element, v.Index(v.Len()-1), path, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errKind says what a member is to be, without echoing what was sent.
+func errKind(name, want string, data []byte) error {
+	kind := "number"
+	switch data[0] {
+	case '"':
+		kind = "string"
+	case '{':
+		kind = "object"
+	case '[':
+		kind = "array"
+	case 't', 'f':
+		kind = "bool"
+	}
+	return api.Errorf(api.CodeBadRequest, "reading the body: member %s: want %s, got %s", name, want, kind)
+}
+
+// unquote reads a string of JSON.
+func unquote(quoted []byte) []byte {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1]
+	}
+	var text string
+	_ = json.Unmarshal(quoted, &text) // a string of valid JSON: it cannot fail
+	return []byte(text)
 }
 
 // isEmpty says whether encoding/json would leave the value out under omitempty.
@@ -215,20 +242,6 @@ func isEmpty(value []byte) bool {
 		return true
 	}
 	return value[0] == '[' && skipSpace(value[1:])[0] == ']'
-}
-
-// describe names a JSON error without echoing what was sent.
-func describe(err error) string {
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) {
-		want := "a whole number"
-		if wrongType.Type.Kind() == reflect.String {
-			want = "a string"
-		}
-		kind, _, _ := strings.Cut(wrongType.Value, " ") // behind the kind of a number stands the number
-		return "member " + wrongType.Field + ": want " + want + ", got " + kind
-	}
-	return "it is not valid JSON"
 }
 
 // clip shortens a name that a caller chose, so that an error stays one line.
@@ -243,14 +256,11 @@ func clip(name string) string {
 type member struct {
 	name     string
 	optional bool // the tag says omitempty
-	t        reflect.Type
 }
 
-var (
-	unmarshaler = reflect.TypeFor[json.Unmarshaler]()
-	memberLists sync.Map // of reflect.Type to its []member, which is slow to find out
-)
+var memberLists sync.Map // of reflect.Type to its []member, which is slow to find out
 
+// knownMembers lists the fields of a struct in their order.
 func knownMembers(t reflect.Type) []member {
 	if known, ok := memberLists.Load(t); ok {
 		return known.([]member)
@@ -258,7 +268,7 @@ func knownMembers(t reflect.Type) []member {
 	var known []member
 	for f := range t.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		known = append(known, member{name: name, optional: options == "omitempty", t: f.Type})
+		known = append(known, member{name: name, optional: options == "omitempty"})
 	}
 	memberLists.Store(t, known)
 	return known

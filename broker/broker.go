@@ -16,18 +16,19 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"agentkeys/audit"
 	"agentkeys/auth"
+	"agentkeys/identity"
 	"agentkeys/store"
 	"agentkeys/token"
 )
 
 // Config is what a broker is made of. Every member is required but AWS, Anchors,
-// GrantOptional and TrustedProxies.
+// AnchorsFollow, Auditors, GrantOptional and TrustedProxies.
 type Config struct {
 	Issuer         string
 	Store          *store.Store
@@ -38,16 +39,25 @@ type Config struct {
 	TagKey         string // of the session tag and claim in what Mint makes, as discovery advertises it
 	Sealer         *token.Sealer
 	GrantProofs    *token.GrantProofs
-	GrantMaxLife   time.Duration  // the longest life of a grant
-	GrantOptional  bool           // a wallet may mint for its own prefix without a grant: for a migration
-	CallSkew       time.Duration  // how far issued_at of a call may be from now, either way
-	Budgets        Budgets        // of AWS credentials
-	AWS            *AWS           // nil where the broker gives no AWS credentials
-	Anchors        []Anchor       // beside the database
-	JWKSMaxAge     time.Duration  // how long clients may keep the JWKS
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	GrantMaxLife   time.Duration       // the longest life of a grant
+	GrantOptional  bool                // a wallet may mint for its own prefix without a grant: for a migration
+	CallSkew       time.Duration       // how far issued_at of a call may be from now, either way
+	Budgets        Budgets             // of AWS credentials
+	AWS            *AWS                // nil where the broker gives no AWS credentials
+	Audit          *audit.Log          // signs the heads of the audit log
+	Anchors        []Anchor            // beside the database
+	AnchorsFollow  bool                // answers leave when the database has their records; without it, when every anchor has them
+	AuditRetention time.Duration       // how old a record may be before its operator is told; 0 for ever
+	Pseudonym      func(string) string // of an e-mail address, in records (token.AuditKey)
+	JWKSMaxAge     time.Duration       // how long clients may keep the JWKS
+	TrustedProxies []netip.Prefix      // whose X-Forwarded-For is believed
+	Auditors       []identity.Identity // who may read all of the audit log
 	Now            func() time.Time
 	Log            *slog.Logger
+
+	// Heads keeps the signed heads that the broker saw of its own log, outside of the
+	// database. It is as the Publish of an Anchor, and no answer waits for it.
+	Heads func(context.Context, audit.Checkpoint) error
 }
 
 // Mint makes a web identity token for a tenant: token.WebIdentities.Mint, but
@@ -60,23 +70,38 @@ type Broker struct {
 	clock     clock
 	recording recording
 	budgets   budgets
+	refusals  *refusals
 	started   time.Time
 	metrics   *metrics
 	discovery document
 	jwks      document
 	handler   http.Handler
+	log       *sequence
+	followers []*follower // of the file of heads, then of the anchors
 
 	transact  func(context.Context, func(*sql.Tx) error) error // Store.Update, but in tests of what follows its faults
+	place     func(context.Context, func(*sql.Tx) error) error // the same, for what gives records their places
 	anchorFor time.Duration                                    // anchorTimeout, but in tests
 }
 
-// New makes a broker that is ready to serve.
+// New makes a broker that is ready to serve, and that Run keeps going. It reads how
+// far the audit log came, and refuses one that does not hold together.
 func New(c Config) (*Broker, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now(), transact: c.Store.Update, anchorFor: anchorTimeout}
+	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now(), log: newSequence(),
+		transact: c.Store.Update, place: c.Store.Update, anchorFor: anchorTimeout}
+	for _, a := range append([]Anchor{{Name: headsAnchor, Publish: c.Heads}}, c.Anchors...) {
+		b.followers = append(b.followers, b.follow(a))
+	}
+	if err := b.openLog(context.Background()); err != nil {
+		return nil, fmt.Errorf("making the broker: %w", err)
+	}
+	b.metrics.follow(b)
+	b.metrics.age(b)
 	b.budgets = newBudgets(c.Budgets)
+	b.refusals = newRefusals(b.metrics.registry)
 	b.discovery = discoveryDocument(c.Issuer, c.TagKey)
 	b.jwks = document{body: c.OIDCKeys.JWKS(), etag: etag(c.OIDCKeys.JWKS())}
 	b.handler = b.routes()
@@ -94,6 +119,12 @@ func (c Config) check() error {
 		return errors.New("making the broker: want the key of the session tag that Mint puts into tokens, got none")
 	case c.Now == nil, c.Log == nil:
 		return errors.New("making the broker: a clock and a log are required")
+	case c.AuditRetention < 0:
+		return fmt.Errorf("making the broker: want a retention of audit records, or none, got %v", c.AuditRetention)
+	case c.Pseudonym == nil:
+		return errors.New("making the broker: pseudonyms are required: no record has an e-mail address in clear")
+	case c.Audit == nil, c.Heads == nil:
+		return errors.New("making the broker: an audit log and a place for its heads are required")
 	case c.Sealer == nil, c.GrantProofs == nil:
 		return errors.New("making the broker: a sealer and grant proofs are required")
 	case c.GrantMaxLife <= 0:
@@ -101,9 +132,12 @@ func (c Config) check() error {
 	case c.CallSkew <= 0 || c.CallSkew > maxCallSkew:
 		return fmt.Errorf("making the broker: want a skew of calls of at most %v, got %v", maxCallSkew, c.CallSkew)
 	}
-	for i, a := range c.Anchors {
-		if a.Name == "" || a.Name == databaseAnchor || a.Put == nil || slices.ContainsFunc(c.Anchors[:i], func(other Anchor) bool { return other.Name == a.Name }) {
-			return fmt.Errorf("making the broker: anchors: want names of their own and a way to put records, got %q", a.Name)
+	if err := c.checkAnchors(); err != nil {
+		return err
+	}
+	for _, id := range c.Auditors {
+		if err := id.Check(); err != nil {
+			return fmt.Errorf("making the broker: auditors: %w", err)
 		}
 	}
 	if c.AWS != nil {

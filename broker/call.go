@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"agentkeys/api"
-	"agentkeys/audit"
 )
 
 // call is one request as the handlers see it. It takes one reading of the
@@ -28,7 +27,7 @@ type call struct {
 	source    string      // address of the client
 	log       []slog.Attr // what the handler adds to the line of the request
 
-	appended []audit.Record // in the transaction under way
+	place int64 // of the last record that the transaction under way, or the last one, appended; 0 for none
 }
 
 // note adds to the request's log line. Tokens, signatures and nonces never go
@@ -114,17 +113,22 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// writeJSON answers 200. A body that holds a token must not be kept by any
-// cache, and none of ours is worth keeping, so none may be.
+// writeJSON answers 200.
 func (c *call) writeJSON(body any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("encoding the answer: %w", err)
 	}
+	c.writeBody(data)
+	return nil
+}
+
+// writeBody answers 200 with a body of JSON. One that holds a token must not be kept
+// by any cache, and none of ours is worth keeping, so none may be.
+func (c *call) writeBody(data []byte) {
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.Header().Set("Cache-Control", "no-store")
 	_, _ = c.w.Write(append(data, '\n')) // a client that went away is no error of ours
-	return nil
 }
 
 // requestID keeps the caller's id when it is a token of RFC 9110, section

@@ -10,31 +10,30 @@ import (
 	"agentkeys/audit"
 )
 
-// concludeSuccess makes it durable at every anchor that credentials were given, the
-// database last: only what is confirmed there was released, or may be to a retry.
-// From the deadline of the intent on nothing of it is.
+// concludeSuccess makes it durable that credentials were given: in the database, and
+// then at every anchor. What is confirmed was released, or may be to a retry; where an
+// anchor does not take that it is taken back. From the deadline of the intent on
+// nothing of it is released.
 func (b *Broker) concludeSuccess(c *call, m *mint, given Credentials) (*kept, error) {
 	if !b.Now().Before(m.settleBy) {
-		return nil, b.concludeUnreleased(c, m, given, errTooLate(), nil)
+		return nil, b.concludeUnreleased(c, m, given, errTooLate())
 	}
 	record := m.outcome(audit.Confirmed, "")
 	record.CredentialID = given.AccessKeyID
-	err := record.Name()
-	if err == nil {
-		err = b.anchor(c.ctx, *record)
-	}
-	if err != nil {
-		return nil, b.concludeUnrecorded(c, m, given, err)
-	}
 	answer, inTime := &kept{Credentials: b.answer(m, given), GrantID: m.grant.ID}, false
-	err = b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) (err error) {
+	err := b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) (err error) {
 		if inTime, err = b.concludeRow(ctx, tx, m.row(), audit.Confirmed, answer); err != nil || !inTime {
 			return err
 		}
-		return audit.Append(ctx, tx, record)
+		return c.append(ctx, tx, record)
 	})
-	if err == nil && !inTime {
+	switch {
+	case err == nil && !inTime:
 		err = errTooLate()
+	case err == nil:
+		if err = b.awaitAnchors(c); err != nil {
+			b.takeBack(c, m, record)
+		}
 	}
 	if err != nil {
 		c.note("unreleased", given.AccessKeyID)
@@ -42,25 +41,41 @@ func (b *Broker) concludeSuccess(c *call, m *mint, given Credentials) (*kept, er
 		return nil, err
 	}
 	b.metrics.mintAWS(audit.Confirmed, "")
+	answer.place = record.Seq
 	return answer, nil
 }
 
-// concludeUnrecorded is the outcome of credentials that an anchor did not take.
-func (b *Broker) concludeUnrecorded(c *call, m *mint, given Credentials, cause error) error {
-	b.recording.failed(c.now, cause)
-	return b.concludeUnreleased(c, m, given, api.Errorf(api.CodeAuditUnavailable, "an anchor did not take the record"), cause)
+// takeBack has what was confirmed, and could not be released, be released to nobody.
+// Where a retry was given the answer meanwhile, or this fails, it stays confirmed: the
+// retry is released as any is, once its own record is at every anchor.
+func (b *Broker) takeBack(c *call, m *mint, confirmed *audit.Record) {
+	record := *confirmed
+	record.ID, record.Outcome, record.Reason, record.Settles = "", audit.Quarantined, string(api.CodeAuditUnavailable), confirmed.ID
+	err := b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+		ours, err := b.takeBackRow(ctx, tx, m.row(), keptRefusal(errInterrupted()))
+		if err != nil || !ours {
+			return err
+		}
+		return c.append(ctx, tx, &record)
+	})
+	if err != nil {
+		b.Log.WarnContext(c.ctx, "what was not released is kept for a retry", "request_id", c.requestID, "record", m.intent.ID, "error", err)
+	}
 }
 
 // concludeUnreleased is the outcome of credentials that exist and are released to
 // nobody. The log names them: an intent that was settled meanwhile does not.
-func (b *Broker) concludeUnreleased(c *call, m *mint, given Credentials, refusal *api.Error, cause error) error {
+func (b *Broker) concludeUnreleased(c *call, m *mint, given Credentials, refusal *api.Error) error {
 	c.note("unreleased", given.AccessKeyID)
 	record := m.outcome(audit.Quarantined, string(refusal.Code))
 	record.CredentialID = given.AccessKeyID
 	err := b.conclude(c, m, record, errInterrupted())
+	if err == nil {
+		err = b.awaitAnchors(c)
+	}
 	b.metrics.mintAWS(audit.Quarantined, string(refusal.Code))
-	if cause = errors.Join(cause, err); cause != nil {
-		return fmt.Errorf("%w: %w", refusal, cause)
+	if err != nil {
+		return fmt.Errorf("%w: %w", refusal, err)
 	}
 	return refusal
 }
@@ -74,6 +89,9 @@ func (b *Broker) concludeFailure(c *call, m *mint, cause error) error {
 		outcome, refusal = audit.Quarantined, api.Errorf(api.CodeSTSUnavailable, "AWS STS gave no answer that can be read")
 	}
 	err := b.conclude(c, m, m.outcome(outcome, string(refusal.Code)), refusal)
+	if err == nil {
+		err = b.awaitAnchors(c)
+	}
 	if err != nil {
 		b.metrics.mintAWS(outcome, string(api.CodeAuditUnavailable))
 		return err
@@ -82,11 +100,11 @@ func (b *Broker) concludeFailure(c *call, m *mint, cause error) error {
 	return fmt.Errorf("%w: %w", refusal, cause)
 }
 
-// conclude makes an outcome without credentials durable. One that its deadline
-// settled meanwhile has its outcome already.
+// conclude makes an outcome without credentials durable in the database. One that its
+// deadline settled meanwhile has its outcome already.
 func (b *Broker) conclude(c *call, m *mint, record *audit.Record, refusal *api.Error) error {
-	return b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
-		inTime, err := b.concludeRow(ctx, tx, m.row(), record.Outcome, &kept{Code: refusal.Code, Detail: refusal.Detail})
+	return b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+		inTime, err := b.concludeRow(ctx, tx, m.row(), record.Outcome, keptRefusal(refusal))
 		if err != nil || !inTime {
 			return err
 		}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -18,8 +18,6 @@ import (
 	"agentkeys/identity"
 	"agentkeys/token"
 )
-
-const actionMintAWS = "mint.aws_credentials"
 
 // mint is one call for AWS credentials on its way.
 type mint struct {
@@ -38,7 +36,7 @@ type mint struct {
 // serveMintAWS mints AWS credentials for the bearer of a session who signed the
 // call and holds a grant for what it asks.
 func (b *Broker) serveMintAWS(c *call) error {
-	m := &mint{intent: c.record(actionMintAWS), settleBy: c.now.Add(pendingTime)}
+	m := &mint{intent: c.record(audit.ActionMintAWS), settleBy: c.now.Add(pendingTime)}
 	defer func() {
 		if p := recover(); p != nil { // the record of intent, if any, is settled by its deadline
 			b.metrics.mintAWS(audit.Refused, string(api.CodeInternal))
@@ -50,14 +48,19 @@ func (b *Broker) serveMintAWS(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.writeJSON(answer)
+	body, err := answer.sent()
+	if err != nil {
+		return err
+	}
+	c.writeBody(body)
+	return nil
 }
 
 // note has the log say who got what under which grant, or was refused it.
-func (m *mint) note(c *call, answer *api.MintAWSResponse) {
+func (m *mint) note(c *call, answer *kept) {
 	tenant, credential := m.intent.Tenant, ""
 	if answer != nil {
-		tenant, credential = answer.Wallet, answer.AccessKeyID
+		tenant, credential = answer.Credentials.Wallet, answer.Credentials.AccessKeyID
 	}
 	for _, n := range [][2]string{{"wallet", m.intent.Wallet}, {"grant", m.grantID()}, {"tenant", tenant}, {"credential", credential}} {
 		if n[1] != "" {
@@ -78,7 +81,7 @@ func (m *mint) grantID() string {
 // is bound to it, grant valid and used up by one, intent durable at every anchor;
 // then AWS is asked; and what came of it is durable at every anchor before anything
 // is released.
-func (b *Broker) credentials(c *call, m *mint) (*api.MintAWSResponse, error) {
+func (b *Broker) credentials(c *call, m *mint) (*kept, error) {
 	if err := b.proveCaller(c, m); err != nil {
 		return nil, b.refuseCredentials(c, m, err)
 	}
@@ -114,7 +117,7 @@ func (b *Broker) proveCaller(c *call, m *mint) error {
 		return err
 	}
 	m.session = session
-	describeIdentity(m.intent, identity.Identity{Type: identity.Type(session.IdentityType), Value: session.IdentityValue})
+	b.describe(m.intent, identity.Identity{Type: identity.Type(session.IdentityType), Value: session.IdentityValue})
 	m.intent.Wallet = session.Wallet
 	return b.clock.check(c.now)
 }
@@ -195,15 +198,9 @@ func idempotencyKey(r *http.Request) (string, error) {
 
 // refuseCredentials records a refusal and returns what the client gets.
 func (b *Broker) refuseCredentials(c *call, m *mint, refusal error) error {
-	code := asAPI(refusal).Code
-	err := b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
-		return c.append(ctx, tx, m.refused(code))
-	})
-	if err != nil {
-		code, refusal = api.CodeAuditUnavailable, err
-	}
-	b.metrics.mintAWS(audit.Refused, string(code))
-	return refusal
+	err := b.refuse(c, m.refused(asAPI(refusal).Code), refusal)
+	b.metrics.mintAWS(audit.Refused, string(asAPI(err).Code))
+	return err
 }
 
 // refused is the record of a refusal.
@@ -255,17 +252,26 @@ func (b *Broker) answer(m *mint, given Credentials) *api.MintAWSResponse {
 	}
 	return &api.MintAWSResponse{
 		AccessKeyID: given.AccessKeyID, SecretAccessKey: given.SecretAccessKey.Reveal(), SessionToken: given.SessionToken.Reveal(),
-		Expiration: end.Unix(), Wallet: m.intent.Tenant, AuditRecordID: m.intent.ID, Anchored: b.anchored(),
+		Expiration: end.Unix(), Wallet: m.intent.Tenant, AuditRecordID: m.intent.ID,
+		Anchored: b.anchoredOnRelease(),
 	}
 }
 
-// release gives an answer that was decided, now or by an earlier call.
-func (b *Broker) release(c *call, a *kept) (*api.MintAWSResponse, error) {
+// release gives an answer of credentials that was decided, now or by an earlier call,
+// with the names of the places that have its records by now, and a refusal as the
+// error that it was.
+func (b *Broker) release(c *call, a *kept) (*kept, error) {
 	if a.Credentials == nil {
 		return nil, &api.Error{Code: a.Code, Status: api.KindOf(a.Code).Status, Detail: a.Detail}
 	}
 	c.note("audit_record", a.Credentials.AuditRecordID)
-	return a.Credentials, nil
+	at := b.anchoredAt(a.place)
+	if slices.Equal(at, a.Credentials.Anchored) {
+		return a, nil // and its body is written already
+	}
+	released := *a.Credentials
+	released.Anchored = at
+	return &kept{Credentials: &released, GrantID: a.GrantID, place: a.place}, nil
 }
 
 // newTokenID makes the jti of the token of a mint, before the record that names it.

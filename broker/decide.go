@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"agentkeys/api"
@@ -142,6 +143,17 @@ func (b *Broker) takeGrant(c *call, account string) error {
 	return take(c.now, taking{b.budgets.grantsOfNetwork, network(c.source), "network"}, taking{b.budgets.grantsOfAccount, account, "account"})
 }
 
+// takeSignIn takes one sign-in that is started, each of which leaves a challenge and a
+// record. A network may start as many as it may mint, counted apart, and never fewer
+// than leastSignIns.
+func (b *Broker) takeSignIn(c *call) error {
+	return take(c.now, taking{b.budgets.signInsOfNetwork, network(c.source), "network"})
+}
+
+// leastSignIns is how many sign-ins a network may start a minute, however little it
+// may mint.
+const leastSignIns = 60
+
 // begin makes the intent durable with the use of the grant. From here on STS may be
 // asked.
 func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error {
@@ -166,7 +178,7 @@ func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, 
 	if refusal.Code == api.CodeBudgetSpent || refusal.Code == api.CodeAWSNotConfigured {
 		return forgetRow(ctx, tx, m.row()) // it may be sent again as it is
 	}
-	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, &kept{Code: refusal.Code, Detail: refusal.Detail})
+	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, keptRefusal(refusal))
 	return err
 }
 
@@ -195,12 +207,12 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 	if answer.Credentials == nil {
 		return answer, nil, c.append(ctx, tx, m.refused(answer.Code))
 	}
-	return b.replay(ctx, tx, c, m, answer)
+	return b.replay(ctx, tx, c, m, row, answer)
 }
 
 // replay gives credentials again that an earlier call got, unless their grant has
 // ended since.
-func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answer *kept) (*kept, error, error) {
+func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *mintRow, answer *kept) (*kept, error, error) {
 	if answer.GrantID == "" && !b.GrantOptional { // it was, when the first request came
 		return nil, api.Errorf(api.CodeGrantRequired, "the first request had no grant"), c.append(ctx, tx, m.refused(api.CodeGrantRequired))
 	}
@@ -216,16 +228,33 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, answe
 			return nil, ended, c.append(ctx, tx, m.refused(api.Code(ended.Code)))
 		}
 	}
+	if err := keepConfirmed(ctx, tx, row); err != nil {
+		return nil, nil, err
+	}
+	if err := tx.QueryRowContext(ctx, "SELECT seq FROM audit_records WHERE settles = $1", row.recordID).Scan(&answer.place); err != nil {
+		return nil, nil, fmt.Errorf("looking for the record of what is given again: %w", err)
+	}
 	record := *m.intent
 	record.Outcome, record.GrantID, record.Tenant = audit.Replayed, answer.GrantID, answer.Credentials.Wallet
 	record.ID, record.CredentialID = "", answer.Credentials.AccessKeyID
 	return answer, nil, c.append(ctx, tx, &record)
 }
 
-// budgets bound how many credentials are minted, and how many grants are made.
-type budgets struct{ account, grant, network, grantsOfAccount, grantsOfNetwork *budget }
+// budgets bound how many credentials are minted, how many grants are made, how many
+// sign-ins are started, how often the audit log is read, which adds a record each time,
+// and how often it is proven. An account and a network may do of each as much as they
+// may mint, counted apart.
+type budgets struct {
+	account, grant, network          *budget
+	grantsOfAccount, grantsOfNetwork *budget
+	signInsOfNetwork                 *budget
+	readsOfAccount, readsOfNetwork   *budget
+	proofsOfNetwork                  *budget
+}
 
 func newBudgets(c Budgets) budgets {
 	return budgets{account: newBudget(c.PerAccount), grant: newBudget(c.PerGrant), network: newBudget(c.PerNetwork),
-		grantsOfAccount: newBudget(c.PerAccount), grantsOfNetwork: newBudget(c.PerNetwork)}
+		grantsOfAccount: newBudget(c.PerAccount), grantsOfNetwork: newBudget(c.PerNetwork),
+		signInsOfNetwork: newBudget(max(c.PerNetwork, leastSignIns)),
+		readsOfAccount:   newBudget(c.PerAccount), readsOfNetwork: newBudget(c.PerNetwork), proofsOfNetwork: newBudget(c.PerNetwork)}
 }

@@ -15,7 +15,12 @@ import (
 
 // serveGrantCreate makes a grant by the bearer of a session.
 func (b *Broker) serveGrantCreate(c *call) error {
-	session, owner, err := b.caller(c)
+	r := c.record(audit.ActionGrantCreate)
+	return b.recorded(c, r, func() error { return b.createGrant(c, r) })
+}
+
+func (b *Broker) createGrant(c *call, r *audit.Record) error {
+	session, owner, err := b.caller(c, r)
 	if err != nil {
 		return err
 	}
@@ -48,32 +53,47 @@ func (b *Broker) serveGrantCreate(c *call) error {
 	return c.writeJSON(shown)
 }
 
-// insertGrant records a grant at the anchors before it is there: an owner who hears
-// that it could not be recorded grants again, and a first one beside the second would
-// double what was granted.
+// insertGrant makes a grant. One that an anchor did not take is revoked before its
+// owner hears of that: an owner who hears that it could not be recorded grants again,
+// and a first one beside the second would double what was granted.
 func (b *Broker) insertGrant(c *call, owner identity.Identity, g grant.Grant) error {
-	record := grantRecord(c, "grant.create", owner, g)
-	if err := record.Name(); err != nil {
-		return err
-	}
-	if err := b.bring(c, *record); err != nil {
-		return err
-	}
-	return b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+	record := b.grantRecord(c, audit.ActionGrantCreate, owner, g)
+	err := b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
 		if err := grant.Insert(ctx, tx, g); err != nil {
 			return err
 		}
-		return audit.Append(ctx, tx, record)
+		return c.append(ctx, tx, record)
 	})
+	if err != nil {
+		return err
+	}
+	unanchored := b.awaitAnchors(c)
+	if unanchored == nil {
+		return nil
+	}
+	failed := *record
+	failed.ID, failed.Outcome, failed.Reason, failed.Settles = "", audit.Failed, string(api.CodeAuditUnavailable), record.ID
+	err = b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+		if _, _, err := grant.Revoke(ctx, tx, g.Owner, g.ID, c.now); err != nil {
+			return err
+		}
+		return c.append(ctx, tx, &failed)
+	})
+	if err != nil {
+		b.Log.WarnContext(c.ctx, "a grant that an anchor did not take is there all the same", "request_id", c.requestID, "grant", g.ID, "error", err)
+	}
+	return unanchored
 }
 
-// caller is the identity of a session at a time that the clock vouches for.
-func (b *Broker) caller(c *call) (token.Session, identity.Identity, error) {
+// caller is the identity of a session at a time that the clock vouches for. It fills
+// in who asks as soon as that is proven.
+func (b *Broker) caller(c *call, r *audit.Record) (token.Session, identity.Identity, error) {
 	session, err := b.session(c)
 	if err != nil {
 		return token.Session{}, identity.Identity{}, err
 	}
 	id := identity.Identity{Type: identity.Type(session.IdentityType), Value: session.IdentityValue}
+	b.describe(r, id)
 	return session, id, b.clock.check(c.now)
 }
 
@@ -98,9 +118,9 @@ func terms(g grant.Grant) token.GrantTerms {
 
 // grantRecord is the record of what an owner did to a grant. Its agent is the
 // daemon that the grant is for.
-func grantRecord(c *call, action string, owner identity.Identity, g grant.Grant) *audit.Record {
+func (b *Broker) grantRecord(c *call, action string, owner identity.Identity, g grant.Grant) *audit.Record {
 	r := c.record(action)
-	describeIdentity(r, owner)
+	b.describe(r, owner)
 	r.Outcome, r.Tenant, r.Agent, r.Service = audit.Confirmed, g.Tenant, g.Daemon, g.Service
 	r.ScopePath, r.GrantID = string(g.Path), g.ID
 	return r
@@ -109,7 +129,12 @@ func grantRecord(c *call, action string, owner identity.Identity, g grant.Grant)
 // serveGrantList lists the grants that the caller gave and those that the caller's
 // wallet was given.
 func (b *Broker) serveGrantList(c *call) error {
-	session, _, err := b.caller(c)
+	r := c.record(audit.ActionGrantList)
+	return b.recorded(c, r, func() error { return b.listGrants(c, r) })
+}
+
+func (b *Broker) listGrants(c *call, r *audit.Record) error {
+	session, _, err := b.caller(c, r)
 	if err != nil {
 		return err
 	}
@@ -168,13 +193,21 @@ func grantQuery(c *call, session token.Session) (grant.Query, error) {
 
 // serveGrantRevoke ends a grant of the caller. A daemon's next call finds it so.
 func (b *Broker) serveGrantRevoke(c *call) error {
-	session, owner, err := b.caller(c)
+	r := c.record(audit.ActionGrantRevoke)
+	return b.recorded(c, r, func() error { return b.revokeGrant(c, r) })
+}
+
+func (b *Broker) revokeGrant(c *call, r *audit.Record) error {
+	session, owner, err := b.caller(c, r)
 	if err != nil {
 		return err
 	}
 	req, err := decode[api.GrantRevokeRequest](c)
 	if err != nil {
 		return err
+	}
+	if isPrintable(req.GrantID, 64) { // else it is the id of none
+		r.GrantID = req.GrantID
 	}
 	var g grant.Grant
 	var refusal error
@@ -184,7 +217,7 @@ func (b *Broker) serveGrantRevoke(c *call) error {
 		if refusal, err = asRefusal(err); refusal != nil || err != nil || !first {
 			return err
 		}
-		return c.append(ctx, tx, grantRecord(c, "grant.revoke", owner, g))
+		return c.append(ctx, tx, b.grantRecord(c, audit.ActionGrantRevoke, owner, g))
 	})
 	if err != nil || refusal != nil {
 		return firstOf(err, refusal)

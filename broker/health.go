@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"time"
 
 	"agentkeys/api"
 	"agentkeys/audit"
@@ -21,13 +23,16 @@ func (b *Broker) serveHealth(c *call) error {
 
 // serveReady says whether the broker can do its work.
 func (b *Broker) serveReady(c *call) error {
-	answer := api.Readiness{Status: api.StatusReady, Checks: []api.Check{b.checkDatabase(c), b.checkClock(c)}}
+	answer := api.Readiness{Status: api.StatusReady, Checks: []api.Check{b.checkDatabase(c), b.checkClock(c), b.checkLog()}}
+	for _, f := range b.anchors() {
+		answer.Checks = append(answer.Checks, b.checkAnchor(f))
+	}
 	for _, check := range answer.Checks {
-		if check.Status != api.StatusReady {
-			answer.Status = api.StatusUnready
+		if check.Status == api.StatusUnready || answer.Status == api.StatusReady {
+			answer.Status = check.Status
 		}
 	}
-	if answer.Status == api.StatusReady {
+	if answer.Status != api.StatusUnready {
 		return c.writeJSON(answer)
 	}
 	body, err := json.Marshal(answer)
@@ -53,7 +58,7 @@ func (b *Broker) checkDatabase(c *call) api.Check {
 		b.recording.failed(c.now, err)
 	}
 	if err == nil && b.recording.due(c.now) {
-		r := c.record("store.recovered")
+		r := c.record(audit.ActionStoreRecovered)
 		r.Outcome = audit.Confirmed
 		if b.recordWithRoom(c, r) == nil {
 			b.Log.InfoContext(c.ctx, "the database takes records again", "request_id", c.requestID)
@@ -78,7 +83,7 @@ const probeSize = 64 << 10
 func (b *Broker) recordWithRoom(c *call, r *audit.Record) error {
 	data := make([]byte, probeSize)
 	rand.Read(data) // never fails, see crypto/rand
-	return b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+	return b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "UPDATE probe SET data = $1 WHERE id = 1", data); err != nil {
 			return err
 		}
@@ -92,6 +97,46 @@ func (b *Broker) checkClock(c *call) api.Check {
 		check.Status, check.Reason = api.StatusUnready, asAPI(err).Detail
 		check.Since = c.now.Unix() // by the clock that is wrong; there is no other
 	}
+	return check
+}
+
+// checkLog says whether records get their places, and the heads of the log theirs.
+func (b *Broker) checkLog() api.Check {
+	check := b.newCheck("log")
+	unready := func(since time.Time, reason string) api.Check {
+		check.Status, check.Since, check.Reason = api.StatusUnready, since.Unix(), reason
+		return check
+	}
+	s := b.log.standing()
+	switch {
+	case s.broken != nil:
+		return unready(s.brokenAt, "the audit log is not as it was left, and nothing is released; the log of the broker says what was found")
+	case !s.unplaced.IsZero() && time.Since(s.unplaced) > unplacedFor:
+		return unready(s.unplaced, fmt.Sprintf("%d records wait for their place in the audit log; the log of the broker says why", s.committed-s.head.Size))
+	}
+	if h := b.heads().standing(); h.open {
+		return unready(h.since, fmt.Sprintf("the file of heads has failed %d times in a row; the log of the broker says why", h.failures))
+	}
+	return check
+}
+
+// checkAnchor says whether an anchor takes what it is brought. One that nobody waits
+// for does not keep the broker from its work.
+func (b *Broker) checkAnchor(f *follower) api.Check {
+	check := b.newCheck("anchor")
+	check.Name += "." + f.name
+	s := f.standing()
+	if !s.since.IsZero() {
+		check.Since = s.since.Unix()
+	}
+	if !s.open {
+		return check
+	}
+	check.Status = api.StatusUnready
+	if b.AnchorsFollow {
+		check.Status = api.StatusDegraded
+	}
+	check.Reason = fmt.Sprintf("the anchor has failed %d times in a row and lacks %d records; the log of the broker says why", s.failures, b.log.end()-s.upto)
 	return check
 }
 

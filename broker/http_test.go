@@ -237,7 +237,7 @@ func TestRunbookExplainsEveryCode(t *testing.T) {
 			t.Errorf("the page has no section for %s", code)
 		}
 	}
-	for _, check := range []string{"check-database", "check-clock"} {
+	for _, check := range []string{"check-database", "check-clock", "check-log", "check-anchor"} {
 		if !strings.Contains(string(page.body), `id="`+check+`"`) || !strings.Contains(string(book), check) {
 			t.Errorf("a runbook has no section for %s", check)
 		}

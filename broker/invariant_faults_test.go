@@ -120,8 +120,7 @@ func playAnchorBefore(t *testing.T, s *stage) {
 			c := s.signed(t, rand.Text())
 			west.set(f, "pending")
 			s.want(t, c, 503, api.CodeAuditUnavailable)
-			west.set(works)
-			west.free()
+			s.mend(t)
 			if n := len(s.aws.Asked()); n != asked {
 				t.Errorf("STS was asked %d times", n-asked)
 			}
@@ -138,8 +137,7 @@ func playAnchorAfter(t *testing.T, s *stage) {
 			c := s.signed(t, rand.Text())
 			east.set(f, "confirmed")
 			s.want(t, c, 503, api.CodeAuditUnavailable)
-			east.set(works)
-			east.free()
+			s.mend(t)
 			if n := len(s.aws.Given()); n != given+1 {
 				t.Errorf("STS gave %d credentials, want 1", n-given)
 			}
@@ -156,8 +154,7 @@ func playAnchorAfter(t *testing.T, s *stage) {
 		if ready := s.ready(t); ready.Status != api.StatusUnready {
 			t.Errorf("readiness %+v, want unready", ready)
 		}
-		s.places[0].set(works)
-		s.clock.Move(2 * time.Second) // readiness tries a write once a second
+		s.mend(t)
 		if ready := s.ready(t); ready.Status != api.StatusReady {
 			t.Errorf("readiness %+v, want ready", ready)
 		}
@@ -244,16 +241,17 @@ func playLateSTS(t *testing.T, s *stage) {
 			s.want(t, c, 503, api.CodeMintInterrupted)
 		})
 	}
-	t.Run("settled while the outcome is anchored", func(t *testing.T) {
+	// It was confirmed before, so nobody settles it, and the anchors take their time.
+	t.Run("the deadline passes while the outcome is anchored", func(t *testing.T) {
 		c := s.signed(t, rand.Text())
 		s.places[0].meanwhile(func(r audit.Record) {
 			if r.Outcome == audit.Confirmed {
 				s.pass(t, overdue)
 			}
 		})
-		s.want(t, c, 503, api.CodeMintInterrupted)
+		s.want(t, c, 200, "ok")
 		s.places[0].meanwhile(nil)
-		s.want(t, c, 503, api.CodeMintInterrupted)
+		s.want(t, c, 200, "ok")
 	})
 	t.Run("refused late", func(t *testing.T) {
 		c := s.signed(t, rand.Text())

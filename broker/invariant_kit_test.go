@@ -255,8 +255,16 @@ func (s *state) readOne(id string) func(*sql.Tx) error {
 			return err
 		}
 		record, err := audit.ByID(context.Background(), tx, outcome)
+		if err != nil {
+			return err
+		}
 		s.outcomes[id] = append(s.outcomes[id], record)
-		return err
+		var back int
+		if err := tx.QueryRow("SELECT count(*) FROM audit_records WHERE settles = $1", outcome).Scan(&back); err != nil || back == 0 {
+			return err
+		}
+		s.back = map[string][]audit.Record{outcome: make([]audit.Record, back)}
+		return nil
 	}
 }
 
@@ -277,8 +285,11 @@ func (w *world) want(t *testing.T, c *agentkeystest.Call, status int, code api.C
 // place is an anchor: a place to record that may fail.
 type place struct {
 	name string
+	busy atomic.Bool
 
 	mu      sync.Mutex // guards what follows
+	last    int64      // the place of the newest record
+	missed  []string   // where a record was put before those before it
 	kept    map[string]audit.Record
 	fault   fault
 	on      []string // the outcomes of the records that the fault is for; empty for all
@@ -302,9 +313,30 @@ func newPlace(name string) *place {
 	return &place{name: name, kept: map[string]audit.Record{}, release: make(chan struct{})}
 }
 
-// Put is the anchor's.
-func (p *place) Put(ctx context.Context, r audit.Record) error {
-	f, release := p.next(r)
+// Put is the anchor's. Of records that come together those before the one that the
+// fault befalls are stored.
+func (p *place) Put(ctx context.Context, entries ...audit.Entry) error {
+	if p.busy.Swap(true) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.missed = append(p.missed, p.name+" was called while a call was on its way")
+		return errors.New("this place is busy")
+	}
+	defer p.busy.Store(false)
+	drawn := p.draw()
+	for i, e := range entries {
+		f, release := p.next(e.Record)
+		if drawn != works && i == len(entries)-1 {
+			f = drawn
+		}
+		if err := p.put(ctx, e.Record, f, release); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *place) put(ctx context.Context, r audit.Record, f fault, release chan struct{}) error {
 	if before := p.first(); before != nil {
 		before(r)
 	}
@@ -318,7 +350,10 @@ func (p *place) Put(ctx context.Context, r audit.Record) error {
 		return errors.New("this place hung")
 	}
 	p.mu.Lock()
-	p.kept[r.ID] = r
+	if r.Seq > p.last+1 {
+		p.missed = append(p.missed, fmt.Sprintf("it was put the record at place %d behind the one at %d", r.Seq, p.last))
+	}
+	p.kept[r.ID], p.last = r, max(p.last, r.Seq)
 	p.mu.Unlock()
 	if f == lost {
 		return errors.New("the answer of this place was lost")
@@ -329,13 +364,20 @@ func (p *place) Put(ctx context.Context, r audit.Record) error {
 func (p *place) next(r audit.Record) (fault, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.random != nil {
-		return p.random(), p.release
-	}
-	if len(p.on) == 0 || slices.Contains(p.on, r.Outcome) {
+	if p.random == nil && (len(p.on) == 0 || slices.Contains(p.on, r.Outcome)) {
 		return p.fault, p.release
 	}
-	return works, nil
+	return works, p.release
+}
+
+// draw draws a fault for a call, where faults are random.
+func (p *place) draw() fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.random == nil {
+		return works
+	}
+	return p.random()
 }
 
 func (p *place) first() func(audit.Record) {
@@ -371,6 +413,23 @@ func (p *place) holds(id string) bool {
 	defer p.mu.Unlock()
 	_, found := p.kept[id]
 	return found
+}
+
+// faulty says where the place was not given the records in their order.
+func (p *place) faulty() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.missed)
+}
+
+// mend has all places work, and returns when they have all that there is.
+func (w *world) mend(t *testing.T) {
+	t.Helper()
+	for _, p := range w.places {
+		p.set(works)
+		p.free()
+	}
+	must(t, w.broker.CatchUp(t.Context()))
 }
 
 func (p *place) all() []audit.Record {

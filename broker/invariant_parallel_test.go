@@ -227,6 +227,22 @@ func (cr *crowd) turn(h *hands, done <-chan struct{}) {
 	}
 }
 
+// unhang has what hangs end now and then, until done.
+func (cr *crowd) unhang(done <-chan struct{}) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+		for _, p := range cr.places {
+			p.free()
+		}
+	}
+}
+
 // Sixty-four callers at once, under every kind of fault.
 func TestInvariantInParallel(t *testing.T) {
 	w, c := newWorld(t), newChance(t)
@@ -257,9 +273,11 @@ func (cr *crowd) round(t *testing.T, grants [][]api.Grant) {
 	done := make(chan struct{})
 	var callers, others sync.WaitGroup
 	others.Go(func() { cr.turn(h, done) })
+	others.Go(func() { cr.unhang(done) })
 	for range 64 {
 		callers.Go(func() {
 			for range 3 {
+				_ = cr.broker.AwaitAnchors(t.Context()) // or it would be refused for a fault that befell others
 				cr.one(t.Context(), t, grants)
 				h.push()
 			}
@@ -271,6 +289,7 @@ func (cr *crowd) round(t *testing.T, grants [][]api.Grant) {
 	for _, p := range cr.places {
 		p.free()
 	}
+	must(t, cr.broker.CatchUp(t.Context()))
 	cr.k.Quiet(t) // those who hung up may still have a call waiting for the clock
 	close(done)
 	others.Wait()

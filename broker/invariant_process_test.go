@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"agentkeys/agentkeystest"
+	"agentkeys/anchor"
 	"agentkeys/audit"
 	"agentkeys/broker"
 	"agentkeys/client"
@@ -91,6 +92,10 @@ func newProcess(t *testing.T, dir string) *process {
 		must(t, err)
 		must(t, token.WriteKeyFile(filepath.Join(dir, name), key))
 	}
+	key, err := token.GenerateAuditKey()
+	must(t, err)
+	must(t, token.WriteAuditKeyFile(filepath.Join(dir, "audit.json"), key))
+	must(t, anchor.CreateCheckpoints(filepath.Join(dir, "heads")))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	issuer := "http://" + listener.Addr().String()
@@ -137,13 +142,16 @@ func viewOf(t *testing.T, database string) func(context.Context, func(*sql.Tx) e
 }
 
 func (p *process) serveAnchor(w http.ResponseWriter, r *http.Request) {
-	var record audit.Record
-	if err := json.NewDecoder(r.Body).Decode(&record); err != nil {
-		w.WriteHeader(http.StatusBadRequest)
-		return
+	var entries []audit.Entry
+	for e, err := range anchor.ReadFile(r.Body) {
+		if err != nil { // of a process that was killed, among others
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		entries = append(entries, e)
 	}
 	for _, at := range p.places {
-		if r.URL.Path == "/"+at.name && at.Put(context.WithoutCancel(r.Context()), record) == nil {
+		if r.URL.Path == "/"+at.name && at.Put(context.WithoutCancel(r.Context()), entries...) == nil {
 			return
 		}
 	}
@@ -251,13 +259,15 @@ func roleBroker(t *testing.T, setup processSetup) error {
 	must(t, err)
 	session, err := token.LoadKeyFile(filepath.Join(setup.Dir, "session.json"), token.PurposeSession)
 	must(t, err)
+	key, err := token.LoadAuditKeyFile(filepath.Join(setup.Dir, "audit.json"))
+	must(t, err)
 	socket := os.NewFile(3, "socket")
 	listener, err := net.FileListener(socket)
 	must(t, err)
 	must(t, socket.Close())
 	gate := &gate{listener, make(chan struct{})}
 	d := &death{}
-	k := agentkeystest.Over(t, agentkeystest.Parts{Store: s, OIDCKey: oidc, SessionKey: session, Listener: gate},
+	k := agentkeystest.Over(t, agentkeystest.Parts{Store: s, OIDCKey: oidc, SessionKey: session, AuditKey: key, HeadsFile: filepath.Join(setup.Dir, "heads"), Listener: gate},
 		agentkeystest.ConnectAWS(t, setup.AWS), func(c *broker.Config) {
 			c.Now = time.Now
 			c.Log = slog.New(slog.NewJSONHandler(os.Stderr, nil))
@@ -353,13 +363,14 @@ func (d *death) atAWS(a *broker.AWS) {
 }
 
 // atAnchor puts records at an anchor over HTTP.
-func (d *death) atAnchor(name, url string) func(context.Context, audit.Record) error {
-	return func(ctx context.Context, r audit.Record) error {
-		d.reached("before anchor " + name + " has the " + r.Outcome)
-		data, err := json.Marshal(r)
-		if err != nil {
-			return err
+func (d *death) atAnchor(name, url string) func(context.Context, ...audit.Entry) error {
+	return func(ctx context.Context, entries ...audit.Entry) error {
+		var data []byte
+		var outcomes []string
+		for _, e := range entries {
+			data, outcomes = append(data, e.Line()...), append(outcomes, e.Outcome)
 		}
+		d.reached("before anchor " + name + " has the " + strings.Join(outcomes, " and the "))
 		req, err := http.NewRequestWithContext(ctx, "POST", url, bytes.NewReader(data))
 		if err != nil {
 			return err
@@ -370,7 +381,7 @@ func (d *death) atAnchor(name, url string) func(context.Context, audit.Record) e
 		}
 		defer resp.Body.Close()
 		_, err = io.Copy(io.Discard, resp.Body)
-		d.reached("after anchor " + name + " has the " + r.Outcome)
+		d.reached("after anchor " + name + " has the " + strings.Join(outcomes, " and the "))
 		if resp.StatusCode != http.StatusOK {
 			err = errors.Join(err, fmt.Errorf("the anchor answered %s", resp.Status))
 		}

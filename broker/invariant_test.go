@@ -6,10 +6,14 @@
 //     every anchor, and gives credentials at most once for each intent;
 //   - what STS gave is confirmed or quarantined, or its intent is pending and its
 //     deadline has not passed; an intent has at most one outcome, and an outcome settles
-//     one intent and says the same as it;
+//     one intent and says the same as it; a confirmed one may be taken back once, by a
+//     quarantined one that says the same as it and settles it, and then it was never
+//     released, before or after;
 //   - credentials are in an answer only if it is a 200, and then the intent and its
 //     confirmed outcome, with the id of the access key, are durable in the database and
 //     at every anchor before the answer arrives;
+//   - an anchor holds what the database committed, and nothing else; it is given records
+//     in the order of the log, none before those before it, and one call at a time;
 //   - a request_id of a wallet leads to at most one intent, and so to one call of STS
 //     that gives, and what it gave goes to its caller alone, each time with a record;
 //   - the uses of a grant are the records of intent that name it, and no more than it has;
@@ -60,6 +64,7 @@ type state struct {
 	records  map[string]audit.Record // of mints, by ID
 	intents  []audit.Record          // in the order of appending
 	outcomes map[string][]audit.Record
+	back     map[string][]audit.Record // what takes a confirmed outcome back, by its ID
 	mints    []mintRow
 	grants   []grantRow
 	issued   map[string][]string // access key ids by the jti of the token
@@ -87,6 +92,7 @@ func (w *world) violations() []string {
 	held := map[string][]audit.Record{} // by the name of the anchor
 	for _, p := range w.places {
 		held[p.name] = p.all()
+		noted = append(noted, p.faulty()...)
 	}
 	s := &state{now: w.now(), records: map[string]audit.Record{}, outcomes: map[string][]audit.Record{}, issued: map[string][]string{}, broken: noted}
 	for _, g := range given {
@@ -122,16 +128,23 @@ func (s *state) read(tx *sql.Tx) error {
 			if r.Outcome == audit.Pending {
 				s.intents = append(s.intents, r)
 			}
-			if r.Settles != "" {
-				s.outcomes[r.Settles] = append(s.outcomes[r.Settles], r)
-			}
-			q.Before = r.ID
+			q.Before = r.Seq
 		}
 		if len(found) < q.Limit {
 			break
 		}
 	}
 	slices.Reverse(s.intents)
+	s.back = map[string][]audit.Record{}
+	for _, r := range s.records {
+		switch {
+		case r.Settles == "":
+		case s.records[r.Settles].Outcome == audit.Confirmed:
+			s.back[r.Settles] = append(s.back[r.Settles], r)
+		default:
+			s.outcomes[r.Settles] = append(s.outcomes[r.Settles], r)
+		}
+	}
 	if err := s.readMints(ctx, tx); err != nil {
 		return err
 	}
@@ -207,12 +220,30 @@ func (s *state) checkIntents() {
 			}
 		}
 	}
+	for id, back := range s.back {
+		confirmed := s.records[id]
+		for _, r := range back {
+			want := confirmed
+			want.Seq, want.ID, want.Outcome, want.Reason, want.Settles = r.Seq, r.ID, audit.Quarantined, string(api.CodeAuditUnavailable), id
+			if len(back) != 1 || want != r || r.Seq <= confirmed.Seq {
+				s.violated("a confirmed outcome is taken back %d times, by another matter or before:\n%+v\n%+v", len(back), r, confirmed)
+			}
+		}
+	}
+}
+
+// final is what an intent came to: its outcome, or that it was taken back.
+func (s *state) final(o audit.Record) string {
+	if len(s.back[o.ID]) > 0 {
+		return audit.Quarantined
+	}
+	return o.Outcome
 }
 
 // sameMatter says whether an outcome is about what its intent is about.
 func sameMatter(intent, o audit.Record) bool {
 	want := intent
-	want.ID, want.Time, want.RequestID, want.Outcome, want.Reason, want.Settles, want.CredentialID = o.ID, o.Time, o.RequestID, o.Outcome, o.Reason, intent.ID, o.CredentialID
+	want.Seq, want.ID, want.Time, want.RequestID, want.Outcome, want.Reason, want.Settles, want.CredentialID = o.Seq, o.ID, o.Time, o.RequestID, o.Outcome, o.Reason, intent.ID, o.CredentialID
 	final := []string{audit.Confirmed, audit.Failed, audit.Quarantined}
 	return want == o && slices.Contains(final, o.Outcome)
 }
@@ -225,7 +256,7 @@ func (s *state) checkRow(m mintRow) {
 	}
 	state := record.Outcome
 	if o := s.outcomes[record.ID]; len(o) > 0 {
-		state = o[0].Outcome
+		state = s.final(o[0])
 	}
 	if state != m.state {
 		s.violated("call %s is remembered as %s, and its records say %s", m.requestID, m.state, state)
@@ -298,20 +329,15 @@ func (s *state) checkGrants() {
 	}
 }
 
-// checkAnchors wants no anchor to hold a record that the database does not explain.
+// checkAnchors wants no anchor to hold a record that the database does not have.
 func (s *state) checkAnchors(held map[string][]audit.Record) {
 	for name, records := range held {
 		for _, r := range records {
 			if r.Action != "mint.aws_credentials" {
 				continue
 			}
-			here, found := s.records[r.ID]
-			intent := s.records[r.Settles]
-			switch {
-			case found && here != r:
-				s.violated("anchor %s holds another record under one ID:\n%+v\n%+v", name, r, here)
-			case !found && (r.Settles == "" || intent.Outcome != audit.Pending):
-				s.violated("anchor %s holds a record of nothing: %+v", name, r)
+			if here, found := s.records[r.ID]; !found || here != r {
+				s.violated("anchor %s holds a record that the database does not have, or has another of its ID:\n%+v\n%+v", name, r, here)
 			}
 		}
 	}
@@ -325,6 +351,9 @@ func (s *state) recorded(a *api.MintAWSResponse, places []*place) string {
 	}
 	if o := outcomes[0]; o.Outcome != audit.Confirmed || o.CredentialID != a.AccessKeyID || o.Tenant != a.Wallet {
 		return fmt.Sprintf("its outcome is %+v", o)
+	}
+	if back := s.back[outcomes[0].ID]; len(back) > 0 {
+		return fmt.Sprintf("it was taken back: %+v", back)
 	}
 	want := []string{"sqlite"}
 	for _, p := range places {

@@ -12,7 +12,7 @@ import (
 	"agentkeys/token"
 )
 
-// document is a body that does not change while the broker runs.
+// document is a body with its mark for caches.
 type document struct {
 	body []byte
 	etag string
@@ -42,12 +42,16 @@ func (b *Broker) serveDiscovery(c *call) error { return b.serveDocument(c, b.dis
 
 func (b *Broker) serveJWKS(c *call) error { return b.serveDocument(c, b.jwks) }
 
-// serveDocument answers with a public document, or with 304 to a client that
-// has it (RFC 9110, section 13.1.2).
 func (b *Broker) serveDocument(c *call, d document) error {
+	return c.servePublic(d, "application/json", int(b.JWKSMaxAge.Seconds()))
+}
+
+// servePublic answers with a public document, or with 304 to a client that
+// has it (RFC 9110, section 13.1.2).
+func (c *call) servePublic(d document, mediaType string, maxAge int) error {
 	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(b.JWKSMaxAge.Seconds())))
+	h.Set("Content-Type", mediaType)
+	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", maxAge))
 	h.Set("ETag", d.etag)
 	if matches(c.r.Header.Get("If-None-Match"), d.etag) {
 		c.w.WriteHeader(http.StatusNotModified)

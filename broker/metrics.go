@@ -51,6 +51,30 @@ func newMetrics(s *store.Store) *metrics {
 	return m
 }
 
+// follow adds how far the audit log and its anchors are.
+func (m *metrics) follow(b *Broker) {
+	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
+	}
+	gauge("agentkeys_audit_log_records", "Records that have their place in the audit log.", nil,
+		func() float64 { return float64(b.log.newest().Size) })
+	gauge("agentkeys_audit_unplaced_records", "Records that are durable and have no place in the audit log yet.", nil,
+		func() float64 { s := b.log.standing(); return float64(s.committed - s.head.Size) })
+	gauge("agentkeys_audit_head_age_seconds", "Time since the newest head of the audit log was signed, or found at the start.", nil,
+		func() float64 { return b.Now().Sub(b.log.standing().signed).Seconds() })
+	for _, f := range b.followers {
+		labels := prometheus.Labels{"anchor": f.name}
+		gauge("agentkeys_anchor_lag_records", "Records that the anchor lacks.", labels,
+			func() float64 { return float64(max(b.log.end()-f.at(), 0)) })
+		gauge("agentkeys_anchor_open", "1 while the anchor fails and nobody waits for it, else 0.", labels, func() float64 {
+			if f.standing().open {
+				return 1
+			}
+			return 0
+		})
+	}
+}
+
 func (m *metrics) observe(route string, status int, took time.Duration) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
 }

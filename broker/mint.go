@@ -9,13 +9,11 @@ import (
 	"agentkeys/token"
 )
 
-const actionMintOIDC = "mint.oidc_jwt"
-
 // serveMintOIDC mints a web identity token for the bearer of a session. Minted
 // or refused, the answer waits until its record is durable; without a record
 // there is neither a token nor a reason.
 func (b *Broker) serveMintOIDC(c *call) error {
-	record := c.record(actionMintOIDC)
+	record := c.record(audit.ActionMintOIDC)
 	defer func() {
 		if p := recover(); p != nil { // a refusal too, if an unwanted one
 			_ = b.refuseMint(c, record, api.Errorf(api.CodeInternal, "see the log"))
@@ -39,13 +37,9 @@ func (b *Broker) serveMintOIDC(c *call) error {
 // refuseMint records a refusal and returns what the client gets: the refusal, or
 // that it could not be recorded.
 func (b *Broker) refuseMint(c *call, record *audit.Record, refusal error) error {
-	record.Outcome, record.Reason = audit.Refused, string(asAPI(refusal).Code)
-	if err := b.record(c, record); err != nil {
-		b.metrics.mint(audit.Refused, string(api.CodeAuditUnavailable))
-		return err
-	}
-	b.metrics.mint(audit.Refused, record.Reason)
-	return refusal
+	err := b.refuse(c, record, refusal)
+	b.metrics.mint(audit.Refused, string(asAPI(err).Code))
+	return err
 }
 
 // mint decides. It fills in who asks as soon as that is proven, so that a
@@ -56,7 +50,7 @@ func (b *Broker) mint(c *call, record *audit.Record) (token.Secret, token.WebIde
 		return token.Secret{}, token.WebIdentity{}, err
 	}
 	id := identity.Identity{Type: identity.Type(session.IdentityType), Value: session.IdentityValue}
-	describeIdentity(record, id)
+	b.describe(record, id)
 	if err := b.clock.check(c.now); err != nil {
 		return token.Secret{}, token.WebIdentity{}, err
 	}

@@ -106,7 +106,7 @@ func TestMintTagsTheTokenWithTheSessionsWallet(t *testing.T) {
 	}
 
 	r := records(t, k)[0]
-	want := audit.Record{ID: r.ID, Time: r.Time, Action: "mint.oidc_jwt", Outcome: audit.Issued,
+	want := audit.Record{Seq: r.Seq, ID: r.ID, Time: r.Time, Action: "mint.oidc_jwt", Outcome: audit.Issued,
 		IdentityType: "evm", IdentityValue: wallet, OmniAccount: session.OmniAccount, Wallet: wallet,
 		KeyID: k.OIDCKey.ID(), TokenID: c["jti"].(string), Source: "127.0.0.1", RequestID: r.RequestID}
 	if r != want || !r.Time.Equal(k.Clock.Now()) || r.RequestID == "" {

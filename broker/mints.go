@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -36,11 +37,56 @@ type mintRow struct {
 
 // kept is the answer of a call as it is kept, sealed: credentials, or a refusal.
 type kept struct {
-	Credentials *api.MintAWSResponse `json:"credentials,omitempty"`
+	Credentials *api.MintAWSResponse `json:"-"`
 	GrantID     string               `json:"grant_id,omitempty"` // of the credentials
 	Code        api.Code             `json:"code,omitempty"`
 	Detail      string               `json:"detail,omitempty"`
+
+	place int64  // of the record that confirms the credentials; not kept
+	body  []byte // the credentials as they are sent, once that was written
 }
+
+// sent is the body that the credentials are released in. It is written once, for the
+// seal and for the client: a retry gets the bytes that the first answer had.
+func (k *kept) sent() (body []byte, err error) {
+	if k.body == nil {
+		if k.body, err = json.Marshal(k.Credentials); err != nil {
+			return nil, fmt.Errorf("encoding credentials: %w", err)
+		}
+	}
+	return k.body, nil
+}
+
+// text is the answer as it is sealed: a line of JSON, and after it the body of
+// credentials. JSON has no line breaks of its own, as encoding/json writes it.
+func (k *kept) text() ([]byte, error) {
+	text, err := json.Marshal(k)
+	if err != nil || k.Credentials == nil {
+		return text, err
+	}
+	body, err := k.sent()
+	return append(append(text, '\n'), body...), err
+}
+
+// readKept reads what text wrote.
+func readKept(text []byte) (*kept, error) {
+	line, body, released := bytes.Cut(text, []byte("\n"))
+	var k kept
+	if err := json.Unmarshal(line, &k); err != nil {
+		return nil, err
+	}
+	if released == (k.Code != "") {
+		return nil, errors.New("want credentials or a refusal, got both or neither")
+	}
+	if released {
+		k.Credentials, k.body = &api.MintAWSResponse{}, body
+		return &k, json.Unmarshal(body, k.Credentials)
+	}
+	return &k, nil
+}
+
+// keptRefusal is a refusal as it is kept.
+func keptRefusal(refusal *api.Error) *kept { return &kept{Code: refusal.Code, Detail: refusal.Detail} }
 
 const mintColumns = `caller, request_id, COALESCE(idempotency_key, ''), body_hash, record_id, state, answer, settle_by, forget_at`
 
@@ -128,13 +174,40 @@ func (b *Broker) concludeRow(ctx context.Context, tx *sql.Tx, row *mintRow, stat
 	if err != nil {
 		return false, err
 	}
-	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = $4, answer = $5
-		WHERE caller = $1 AND request_id = $2 AND record_id = $3 AND state = 'pending'`, row.caller, row.requestID, row.recordID, state, sealed)
+	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = $1, answer = $2
+		WHERE caller = $3 AND request_id = $4 AND record_id = $5 AND state = 'pending'`, state, sealed, row.caller, row.requestID, row.recordID)
 	if err != nil {
 		return false, fmt.Errorf("concluding a call: %w", err)
 	}
 	n, err := result.RowsAffected()
 	return n == 1, err
+}
+
+// takeBackRow takes a confirmed call back, whose answer was released to nobody. It
+// reports false where a retry was given the answer meanwhile, or the call was
+// forgotten.
+func (b *Broker) takeBackRow(ctx context.Context, tx *sql.Tx, row *mintRow, answer *kept) (bool, error) {
+	sealed, err := b.seal(row, answer)
+	if err != nil {
+		return false, err
+	}
+	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = 'quarantined', answer = $4
+		WHERE caller = $1 AND request_id = $2 AND record_id = $3 AND state = 'confirmed' AND settle_by > 0`, row.caller, row.requestID, row.recordID, sealed)
+	if err != nil {
+		return false, fmt.Errorf("taking a call back: %w", err)
+	}
+	n, err := result.RowsAffected()
+	return n == 1, err
+}
+
+// keepConfirmed has a confirmed call never be taken back, since a retry is about to be
+// given its answer. It is marked by a deadline that is long gone.
+func keepConfirmed(ctx context.Context, tx *sql.Tx, row *mintRow) error {
+	_, err := tx.ExecContext(ctx, "UPDATE mints SET settle_by = 0 WHERE caller = $1 AND request_id = $2 AND state = 'confirmed'", row.caller, row.requestID)
+	if err != nil {
+		return fmt.Errorf("marking a call that is given again: %w", err)
+	}
+	return nil
 }
 
 // place is where an answer is sealed to: moved to another row it does not open.
@@ -150,7 +223,7 @@ func (b *Broker) seal(row *mintRow, answer *kept) ([]byte, error) {
 	if answer == nil || row.key == "" {
 		return nil, nil
 	}
-	text, err := json.Marshal(answer)
+	text, err := answer.text()
 	if err != nil {
 		return nil, fmt.Errorf("keeping an answer: %w", err)
 	}
@@ -162,9 +235,9 @@ func (b *Broker) open(row *mintRow) (*kept, error) {
 	if err != nil {
 		return nil, err
 	}
-	var answer kept
-	if err := json.Unmarshal(text, &answer); err != nil {
+	answer, err := readKept(text)
+	if err != nil {
 		return nil, fmt.Errorf("reading a kept answer: %w", err)
 	}
-	return &answer, nil
+	return answer, nil
 }

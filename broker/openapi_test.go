@@ -41,6 +41,8 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 		Actions: []string{"get"}}
 	endless := terms
 	endless.ExpiresAt = k.Clock.Now().AddDate(10, 0, 0).Unix()
+	k.Head(t)
+	placed := records(t, k)[0]
 	called := make(map[string]bool)
 	for _, tc := range []struct {
 		method, path, body, authorization string
@@ -69,9 +71,23 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 		{"POST", api.PathGrantRevoke, asJSON(t, api.GrantRevokeRequest{GrantID: g.GrantID}), bearer, 200},
 		{"POST", api.PathGrantRevoke, `{"grant_id":"grn-none"}`, bearer, 404},
 		{"GET", api.PathGrantList, "", bearer, 200},
+		{"GET", api.PathAuditEntries, "", bearer, 200},
+		{"GET", api.PathAuditEntries + "?limit=1&order=asc&action=grant.create&outcome=confirmed&since=1&until=9999999999&grant_id=" + g.GrantID +
+			"&account=" + session.OmniAccount + "&tenant=" + g.Wallet, "", bearer, 200},
+		{"GET", api.PathAuditEntries + "?account=aa", "", bearer, 403},
+		{"GET", api.PathAuditEntries + "?cursor=AAAA", "", bearer, 400},
+		{"GET", api.PathAuditEntries, "", "", 401},
+		{"GET", api.PathAuditCheckpoint, "", "", 200},
+		{"GET", api.PathAuditProof + placed.ID, "", "", 200},
+		{"GET", api.PathAuditProof + "none", "", "", 404},
+		{"GET", api.PathAuditConsistency + "?from=1&to=2", "", "", 200},
+		{"GET", api.PathAuditConsistency + "?from=2&to=1", "", "", 400},
 	} {
 		validate(t, router, k.Issuer, tc.method, tc.path, tc.body, tc.authorization, tc.status)
 		path, _, _ := strings.Cut(tc.path, "?")
+		if strings.HasPrefix(path, api.PathAuditProof) {
+			path = api.PathAuditProof + "{entry}"
+		}
 		called[tc.method+" "+path] = true
 	}
 	for _, route := range broker.Routes() {

@@ -25,42 +25,42 @@ func (b *Broker) record(c *call, r *audit.Record) error {
 	})
 }
 
-// append adds a record to the log in a transaction of update, which brings it to
-// the other anchors once it is durable.
+// append adds a record to the log in a transaction of commit.
 func (c *call) append(ctx context.Context, tx *sql.Tx, r *audit.Record) error {
 	r.Time = r.Time.UTC().Truncate(time.Millisecond) // as the database keeps it: all places have one record
 	if err := audit.Append(ctx, tx, r); err != nil {
 		return err
 	}
-	c.appended = append(c.appended, *r)
+	c.place = r.Seq
 	return nil
 }
 
-// update runs fn in a transaction whose time does not depend on the client: one
-// that hangs up right after asking would otherwise leave no record of it.
+// update runs fn in a transaction and returns once its records are where they must be
+// before an answer leaves. Its error is what the client gets.
 func (b *Broker) update(c *call, code api.Code, fn func(context.Context, *sql.Tx) error) error {
+	if err := b.commit(c, code, fn); err != nil {
+		return err
+	}
+	return b.awaitAnchors(c)
+}
+
+// commit runs fn in a transaction whose time does not depend on the client: one
+// that hangs up right after asking would otherwise leave no record of it. The anchors
+// get its records, in their time.
+func (b *Broker) commit(c *call, code api.Code, fn func(context.Context, *sql.Tx) error) error {
+	if err := b.log.whole(); err != nil {
+		return fmt.Errorf("%w: %w", errLogBroken(), err)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), writeTimeout)
 	defer cancel()
-	c.appended = nil
+	c.place = 0
 	if err := b.transact(ctx, func(tx *sql.Tx) error { return fn(ctx, tx) }); err != nil {
 		return b.storeFailed(c, code, err)
 	}
-	if err := b.bring(c, c.appended...); err != nil {
-		return err
-	}
-	if len(c.appended) > 0 { // a transaction that wrote nothing shows nothing
+	if c.place > 0 { // a transaction that wrote nothing shows nothing
 		b.recording.worked(c.now)
 	}
-	return nil
-}
-
-// bring brings records to the anchors beside the database. Its error is what the
-// client gets.
-func (b *Broker) bring(c *call, records ...audit.Record) error {
-	if err := b.anchor(c.ctx, records...); err != nil {
-		b.recording.failed(c.now, err)
-		return fmt.Errorf("%w: %w", api.Errorf(api.CodeAuditUnavailable, "an anchor did not take the record"), err)
-	}
+	b.appended(c)
 	return nil
 }
 

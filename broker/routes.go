@@ -2,11 +2,13 @@ package broker
 
 import (
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
 
 	"agentkeys/api"
+	"agentkeys/audit"
 )
 
 type route struct {
@@ -32,6 +34,21 @@ var table = []route{
 	{"POST", api.PathGrantCreate, (*Broker).serveGrantCreate},
 	{"GET", api.PathGrantList, (*Broker).serveGrantList},
 	{"POST", api.PathGrantRevoke, (*Broker).serveGrantRevoke},
+
+	{"GET", api.PathAuditEntries, (*Broker).serveAuditEntries},
+	{"GET", api.PathAuditCheckpoint, (*Broker).serveAuditCheckpoint},
+	{"GET", api.PathAuditProof + "{entry}", (*Broker).serveAuditProof},
+	{"GET", api.PathAuditConsistency, (*Broker).serveAuditConsistency},
+}
+
+// matches reports whether a path is the route's, whose last segment may stand for any.
+func (rt route) matches(u *url.URL) bool {
+	prefix, _, wild := strings.Cut(rt.path, "{")
+	if !wild {
+		return rt.path == u.Path
+	}
+	rest, ok := strings.CutPrefix(path.Clean(u.Path), prefix)
+	return ok && path.Clean(u.Path) == u.Path && !strings.Contains(rest, "/")
 }
 
 func (b *Broker) routes() http.Handler {
@@ -54,15 +71,24 @@ func (b *Broker) routes() http.Handler {
 	return http.MaxBytesHandler(crossOrigin.Handler(exact), maxBody)
 }
 
-// serveCrossOrigin refuses what a page of another origin sent. A mint among it is
-// recorded like every refused mint.
+// recordedActions are those of the paths whose refusals leave a record whoever asks.
+var recordedActions = map[string]string{
+	api.PathWalletStart: audit.ActionSignInStart, api.PathWalletVerify: audit.ActionSignInVerify,
+	api.PathGrantCreate: audit.ActionGrantCreate, api.PathGrantList: audit.ActionGrantList, api.PathGrantRevoke: audit.ActionGrantRevoke,
+}
+
+// serveCrossOrigin refuses what a page of another origin sent. It is recorded like
+// every other refusal of what was asked.
 func (b *Broker) serveCrossOrigin(c *call) error {
 	refusal := api.Errorf(api.CodeCrossOrigin, "a page of another origin sent this request")
 	switch c.r.URL.Path {
 	case api.PathMintOIDC:
-		return b.refuseMint(c, c.record(actionMintOIDC), refusal)
+		return b.refuseMint(c, c.record(audit.ActionMintOIDC), refusal)
 	case api.PathMintAWS:
-		return b.refuseCredentials(c, &mint{intent: c.record(actionMintAWS)}, refusal)
+		return b.refuseCredentials(c, &mint{intent: c.record(audit.ActionMintAWS)}, refusal)
+	}
+	if action, ok := recordedActions[c.r.URL.Path]; ok {
+		return b.refuse(c, c.record(action), refusal)
 	}
 	return refusal
 }
@@ -71,7 +97,7 @@ func (b *Broker) serveCrossOrigin(c *call) error {
 func (b *Broker) serveNothing(c *call) error {
 	var allowed []string
 	for _, rt := range table {
-		if rt.path == c.r.URL.Path {
+		if rt.matches(c.r.URL) {
 			allowed = append(allowed, rt.method)
 		}
 	}

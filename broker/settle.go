@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,27 +12,7 @@ import (
 	"agentkeys/audit"
 )
 
-const (
-	settleEvery = 5 * time.Second
-	settleBatch = 500 // rows in one transaction, which others wait for
-)
-
-// Run settles and forgets what is due, until ctx ends. Before the broker serves,
-// SettleAll must have settled what an earlier process left.
-func (b *Broker) Run(ctx context.Context) {
-	tick := time.NewTicker(settleEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := b.Settle(ctx); err != nil && ctx.Err() == nil {
-				b.Log.WarnContext(ctx, "settling failed; it is tried again", "error", err)
-			}
-		}
-	}
-}
+const settleBatch = 500 // rows in one transaction, which others wait for
 
 // SettleAll settles every pending mint, for a process that has just taken over the
 // database: nobody else is at work on them.
@@ -42,9 +23,12 @@ func (b *Broker) SettleAll(ctx context.Context) error {
 // Settle settles the mints whose deadline has passed without an outcome: what STS
 // may have given for them was not released. And it deletes the calls whose window has
 // ended, with their answers.
-func (b *Broker) Settle(ctx context.Context) error { return b.settle(ctx, b.Now()) }
+func (b *Broker) Settle(ctx context.Context) error {
+	return errors.Join(b.settle(ctx, b.Now()), b.Summarise(ctx, false))
+}
 
-// settle does so with the pending mints that are to be settled by deadline.
+// settle does so with the pending mints that are to be settled by deadline. Nothing
+// waits for the anchors, since nothing is released.
 func (b *Broker) settle(ctx context.Context, deadline time.Time) error {
 	c := &call{ctx: ctx, now: b.Now(), requestID: "settle-" + rand.Text()}
 	for {
@@ -52,7 +36,7 @@ func (b *Broker) settle(ctx context.Context, deadline time.Time) error {
 		if err != nil || !due {
 			return err
 		}
-		err = b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+		err = b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
 			rows, err := pending(ctx, tx, deadline)
 			if err != nil {
 				return err
@@ -111,9 +95,7 @@ func (b *Broker) settleRow(ctx context.Context, tx *sql.Tx, c *call, row *mintRo
 	record := intent
 	record.ID, record.Time, record.RequestID = "", c.now, c.requestID
 	record.Outcome, record.Reason, record.Settles = audit.Quarantined, string(api.CodeMintInterrupted), intent.ID
-	interrupted := errInterrupted()
-	answer := &kept{Code: interrupted.Code, Detail: interrupted.Detail}
-	if ours, err := b.concludeRow(ctx, tx, row, audit.Quarantined, answer); err != nil || !ours {
+	if ours, err := b.concludeRow(ctx, tx, row, audit.Quarantined, keptRefusal(errInterrupted())); err != nil || !ours {
 		return err
 	}
 	return c.append(ctx, tx, &record)

@@ -18,6 +18,13 @@ import (
 const keepChallenges = 24 * time.Hour
 
 func (b *Broker) serveWalletStart(c *call) error {
+	r := c.record(audit.ActionSignInStart)
+	return b.recorded(c, r, func() error { return b.startWallet(c, r) })
+}
+
+// startWallet hands out a challenge. Its record names the address as what the caller
+// says it is: nothing is proven yet.
+func (b *Broker) startWallet(c *call, r *audit.Record) error {
 	req, err := decode[api.WalletStartRequest](c)
 	if err != nil {
 		return err
@@ -29,11 +36,18 @@ func (b *Broker) serveWalletStart(c *call) error {
 	if err != nil {
 		return err
 	}
-	err = b.update(c, api.CodeStoreUnavailable, func(ctx context.Context, tx *sql.Tx) error {
+	if err := b.takeSignIn(c); err != nil {
+		return err
+	}
+	r.Outcome, r.Agent, r.Detail = audit.Issued, challenge.Address, challengeDetail(challenge)
+	err = b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := auth.Expire(ctx, tx, c.now.Add(-keepChallenges)); err != nil {
 			return err
 		}
-		return b.Wallet.Save(ctx, tx, challenge)
+		if err := b.Wallet.Save(ctx, tx, challenge); err != nil {
+			return err
+		}
+		return c.append(ctx, tx, r)
 	})
 	if err != nil {
 		return err
@@ -48,7 +62,15 @@ func (b *Broker) serveWalletStart(c *call) error {
 	})
 }
 
+// challengeDetail is what the records of one sign-in have in common.
+func challengeDetail(challenge auth.Challenge) string { return "challenge=" + challenge.RequestID }
+
 func (b *Broker) serveWalletVerify(c *call) error {
+	r := c.record(audit.ActionSignInVerify)
+	return b.recorded(c, r, func() error { return b.finishWallet(c, r) })
+}
+
+func (b *Broker) finishWallet(c *call, r *audit.Record) error {
 	req, err := decode[api.WalletVerifyRequest](c)
 	if err != nil {
 		return err
@@ -56,7 +78,7 @@ func (b *Broker) serveWalletVerify(c *call) error {
 	if err := b.clock.check(c.now); err != nil {
 		return err
 	}
-	id, err := b.verifyWallet(c, req)
+	id, err := b.verifyWallet(c, req, r)
 	if err != nil {
 		return err
 	}
@@ -66,7 +88,7 @@ func (b *Broker) serveWalletVerify(c *call) error {
 // verifyWallet consumes the challenge, right or wrong, and records what came of
 // it in the same transaction. The signature is checked before it, since
 // recovery is slow and the writer is shared.
-func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest) (identity.Identity, error) {
+func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest, record *audit.Record) (identity.Identity, error) {
 	var challenge auth.Challenge
 	// Under the same time as the write: hanging up must not spare a wrong answer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), writeTimeout)
@@ -84,6 +106,7 @@ func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest) (identity.Id
 	case err != nil:
 		return identity.Identity{}, b.storeFailed(c, api.CodeStoreUnavailable, err)
 	default:
+		record.Detail = challengeDetail(challenge)
 		recovered, recoverErr = b.Wallet.Recover(challenge, req.Signature)
 	}
 
@@ -94,13 +117,15 @@ func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest) (identity.Id
 		if err != nil {
 			return err
 		}
-		record := c.record("auth.wallet.verify")
 		if refused != nil {
 			record.Outcome, record.Reason = audit.Refused, refused.Code
+			if !b.refusals.admit(record) {
+				return nil
+			}
 			return c.append(ctx, tx, record)
 		}
 		record.Outcome = audit.SignedIn
-		describeIdentity(record, id)
+		b.describe(record, id)
 		if err := c.append(ctx, tx, record); err != nil {
 			return err
 		}
@@ -111,7 +136,7 @@ func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest) (identity.Id
 		return identity.Identity{}, err
 	}
 	if refused != nil {
-		return identity.Identity{}, refused
+		return identity.Identity{}, recordedRefusal{refused}
 	}
 	return id, nil
 }
@@ -140,7 +165,12 @@ func (b *Broker) writeSession(c *call, id identity.Identity) error {
 	})
 }
 
-func describeIdentity(r *audit.Record, id identity.Identity) {
+// describe fills in whose identity was proven. An e-mail address goes by its
+// pseudonym, which tells two of them apart and is none.
+func (b *Broker) describe(r *audit.Record, id identity.Identity) {
 	r.IdentityType, r.IdentityValue = string(id.Type), id.Value
+	if id.Type == identity.Email {
+		r.IdentityValue = b.Pseudonym(id.Value)
+	}
 	r.OmniAccount, r.Wallet = id.OmniAccount(), id.Wallet()
 }

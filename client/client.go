@@ -25,7 +25,7 @@ import (
 )
 
 // maxAnswer bounds what the client reads of an answer.
-const maxAnswer = 1 << 20
+const maxAnswer = 16 << 20
 
 // Client speaks to one broker. It is safe for concurrent use.
 type Client struct {
@@ -171,7 +171,8 @@ type lostError struct{ error }
 
 func (e lostError) Unwrap() error { return e.error }
 
-// do sends a request. An answer other than 200 becomes the *api.Error that the
+// do sends a request and reads its answer: JSON, or where answer is a *string the text
+// that it is. An answer other than 200 becomes the *api.Error that the
 // broker raised.
 func (c *Client) do(req *http.Request, answer any) error {
 	resp, err := c.http.Do(req)
@@ -182,6 +183,10 @@ func (c *Client) do(req *http.Request, answer any) error {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return lostError{fmt.Errorf("reading the answer of %s: %w", req.URL.Path, err)}
+	}
+	if text, ok := answer.(*string); ok && resp.StatusCode == http.StatusOK {
+		*text = string(data)
+		return nil
 	}
 	if resp.StatusCode == http.StatusOK {
 		if err := json.Unmarshal(data, answer); err != nil {

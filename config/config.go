@@ -143,7 +143,7 @@ var table = []variable{
 		mints(func(c *Config) *int { return &c.Mints.PerAccount })},
 	{"BROKER_MINTS_PER_MINUTE_GRANT", "credentials", "600", "the same under one grant", false,
 		mints(func(c *Config) *int { return &c.Mints.PerGrant })},
-	{"BROKER_MINTS_PER_MINUTE_NETWORK", "credentials", "6000", "the same from one network: an IPv4 address, or the /64 of an IPv6 address", false,
+	{"BROKER_MINTS_PER_MINUTE_NETWORK", "credentials", "6000", "the same from one network: an IPv4 address, or the /64 of an IPv6 address; and sign-ins that it may start, never fewer than 60", false,
 		mints(func(c *Config) *int { return &c.Mints.PerNetwork })},
 
 	{"BROKER_AUDIT_KEY_FILE", "audit", "", "file of the key that signs the heads of the audit log (agentkeys keygen --purpose audit)", true,
@@ -162,7 +162,7 @@ var table = []variable{
 		func(c *Config, v string) error { c.HeadsFile = v; return nil }},
 	{"BROKER_AUDITORS", "audit", "", "who may read all of the audit log over HTTP: identities such as evm:0x and 40 digits, email:ADDRESS or oauth2_google:SUB, as they sign in, in lower case; by comma", false,
 		func(c *Config, v string) (err error) { c.Auditors, err = auditors(v); return err }},
-	{"BROKER_AUDIT_RETENTION_DAYS", "audit", "", "for how long a record is kept, 1 to 36600; none: for ever", false,
+	{"BROKER_AUDIT_RETENTION_DAYS", "audit", "", "after how many days a record is old, 1 to 36600; the broker then tells its log and deletes nothing: agentkeys audit prune does, of what was exported. None: never", false,
 		retention},
 
 	{"BROKER_LOG_FORMAT", "log", "json", "json or text", false,

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -57,4 +58,18 @@ func scanAccount(row *sql.Row) (Account, error) {
 	a.CreatedAt = time.UnixMilli(created).UTC()
 	a.LastSignInAt = time.UnixMilli(last).UTC()
 	return a, nil
+}
+
+// Erase deletes an account and returns its wallet, and whether there was one to delete.
+// Whoever proves control of its identity again gets a new one of the same name.
+func Erase(ctx context.Context, tx *sql.Tx, omniAccount string) (wallet string, found bool, err error) {
+	var w sql.NullString
+	err = tx.QueryRowContext(ctx, "DELETE FROM accounts WHERE omni_account = $1 RETURNING wallet", omniAccount).Scan(&w)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("erasing account %s: %w", omniAccount, err)
+	}
+	return w.String, true, nil
 }

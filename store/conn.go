@@ -27,6 +27,7 @@ var settings = []setting{
 	{"recursive_triggers", "1", "1"},               // else REPLACE deletes without firing DELETE triggers
 	{"trusted_schema", "0", "0"},                   // a tampered file's views and triggers call no unsafe functions
 	{"temp_store", "memory", "2"},                  // no rows in temporary files in some other folder
+	{"secure_delete", "1", "1"},                    // what is deleted is overwritten, not left in the file
 	{"cell_size_check", "1", "1"},                  // finds a corrupted page earlier
 }
 
@@ -232,7 +233,7 @@ func (c *conn) prepare(ctx context.Context, query string) (*stmt, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	raw, err := c.sqliteConn.PrepareContext(context.WithoutCancel(ctx), query)
+	raw, err := c.sqliteConn.PrepareContext(context.WithoutCancel(ctx), anonymous(query))
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,12 @@ type issue struct {
 // issuesOf puts intents and their outcomes together, in the order of time. Refusals
 // and replays make no session.
 func issuesOf(records []audit.Record) []*issue {
+	settled := map[string]string{} // what a record settles, where it settles any
+	for _, r := range records {
+		if r.Settles != "" {
+			settled[r.ID] = r.Settles
+		}
+	}
 	byIntent := map[string]*issue{}
 	var all []*issue
 	for _, r := range records {
@@ -28,7 +34,10 @@ func issuesOf(records []audit.Record) []*issue {
 		case r.Action == ActionToken && r.Outcome == audit.Issued:
 			all = append(all, &issue{record: r, at: r.Time, token: true})
 		case r.Action == ActionCredentials && (r.Outcome == audit.Pending || r.Settles != ""):
-			intent := cmp.Or(r.Settles, r.ID)
+			intent := r.ID // or, by way of an outcome that was taken back, the one before it
+			for range 2 {
+				intent = cmp.Or(settled[intent], intent)
+			}
 			i := byIntent[intent]
 			if i == nil {
 				i = &issue{at: r.Time}
@@ -42,8 +51,9 @@ func issuesOf(records []audit.Record) []*issue {
 	return all
 }
 
-// add takes a record of the mint in. Of two outcomes, which no broker writes, the one
-// that released nothing counts: what is used under it is then a finding.
+// add takes a record of the mint in. Of two outcomes, as of credentials that were taken
+// back since an anchor did not have their record, the one that released nothing counts:
+// what is used under it is then a finding.
 func (i *issue) add(r audit.Record) {
 	if r.Outcome == audit.Pending {
 		i.at = r.Time

@@ -25,8 +25,8 @@ const (
 
 // The actions whose records account for sessions.
 const (
-	ActionCredentials = "mint.aws_credentials"
-	ActionToken       = "mint.oidc_jwt"
+	ActionCredentials = audit.ActionMintAWS
+	ActionToken       = audit.ActionMintOIDC
 )
 
 // A Scope says what is compared.

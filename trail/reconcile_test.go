@@ -192,9 +192,11 @@ func TestSessionOfAFailedMint(t *testing.T) {
 // Credentials that an anchor did not take were released to nobody.
 func TestUseOfQuarantinedCredentials(t *testing.T) {
 	x := newKit(t, func(c *broker.Config) {
-		c.Anchors = append(c.Anchors, broker.Anchor{Name: "broken", Put: func(_ context.Context, r audit.Record) error {
-			if r.Outcome == audit.Confirmed && r.CredentialID != "" {
-				return errors.New("no")
+		c.Anchors = append(c.Anchors, broker.Anchor{Name: "broken", Put: func(_ context.Context, entries ...audit.Entry) error {
+			for _, e := range entries {
+				if e.Outcome == audit.Confirmed && e.CredentialID != "" {
+					return errors.New("no")
+				}
 			}
 			return nil
 		}})

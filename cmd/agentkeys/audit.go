@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -15,18 +17,18 @@ import (
 func (p *program) audit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Verify the broker's audit log, prove its records, hold it against AWS's own",
+		Short: "The audit log: read, verify, prove, reconcile, export and restore",
 		Long: `The broker records what was asked of it and what came of it, before it answers. These commands
 read the log where it is kept, in the database of the data folder; the broker may be running or not.
+They change nothing, but for import, which fills an empty log, and erase and prune, which want the broker stopped.
 
 --data-dir is the folder of the database; BROKER_DATA_DIR names it where the flag does not.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.auditVerify())
-	cmd.AddCommand(p.auditProve())
-	cmd.AddCommand(p.auditVerifyProof())
-	cmd.AddCommand(p.auditReconcile())
+	cmd.AddCommand(p.auditTail(), p.auditShow(), p.auditQuery(), p.auditMine(),
+		p.auditVerify(), p.auditProve(), p.auditVerifyProof(), p.auditReconcile(),
+		p.auditExport(), p.auditImport(), p.auditErase(), p.auditPrune())
 	return cmd
 }
 
@@ -65,4 +67,21 @@ func (p *program) readDatabase(cmd *cobra.Command, d dataDir, fn func(ctx contex
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	return fn(cmd.Context(), db)
+}
+
+// viewing is fn in one read transaction.
+func viewing(fn func(ctx context.Context, tx *sql.Tx) error) func(context.Context, *store.Store) error {
+	return func(ctx context.Context, db *store.Store) error {
+		return db.View(ctx, func(tx *sql.Tx) error { return fn(ctx, tx) })
+	}
+}
+
+// oneOfThem refuses a value that is none of those there are.
+func oneOfThem(flag, value string, known []string) error {
+	for _, k := range known {
+		if value == k {
+			return nil
+		}
+	}
+	return usage(fmt.Errorf("--%s: want one of %s, got %q", flag, strings.Join(known, ", "), value))
 }

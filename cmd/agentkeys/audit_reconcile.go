@@ -205,7 +205,7 @@ func readMints(ctx context.Context, path string, since time.Time) (records []aud
 				if len(page) < q.Limit {
 					break
 				}
-				q.Before = page[len(page)-1].ID
+				q.Before = page[len(page)-1].Seq
 			}
 		}
 		return nil

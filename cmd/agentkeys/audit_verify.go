@@ -20,9 +20,6 @@ import (
 	"agentkeys/store"
 )
 
-// headsFile is the broker's file of heads in the data folder.
-const headsFile = "heads"
-
 type verifyOptions struct {
 	dataDir
 	export                           string

@@ -188,6 +188,8 @@ type demoServers struct {
 	broker     *http.Server
 	served     chan error
 	db         *store.Store
+	files      *auditFiles
+	background func() // ends what the broker does beside answering
 	identities *token.WebIdentities
 }
 
@@ -221,10 +223,14 @@ func startDemo(ctx context.Context, dir string, untagged bool) (_ *demoServers, 
 	if untagged {
 		parts.Mint = identities.MintUntagged
 	}
-	b, err := broker.New(parts)
+	if d.files, err = openAuditFiles(c); err != nil {
+		return nil, err
+	}
+	b, err := takeOver(ctx, parts, d.files)
 	if err != nil {
 		return nil, err
 	}
+	d.background = background(ctx, b.Run)
 	l, err := listen("127.0.0.1:0", "")
 	if err != nil {
 		return nil, err
@@ -252,6 +258,12 @@ func (d *demoServers) stop() error {
 	}
 	if d.aws != nil {
 		err = errors.Join(err, d.aws.stop())
+	}
+	if d.background != nil {
+		d.background()
+	}
+	if d.files != nil {
+		err = errors.Join(err, d.files.close())
 	}
 	if d.db != nil {
 		err = errors.Join(err, d.db.Close())

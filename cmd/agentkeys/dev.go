@@ -134,7 +134,12 @@ func (p *program) serveDev(ctx context.Context, dir, trail string, state devStat
 	if err != nil {
 		return err
 	}
-	b, err := takeOver(ctx, parts)
+	files, err := openAuditFiles(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, files.close()) }()
+	b, err := takeOver(ctx, parts, files)
 	if err != nil {
 		return err
 	}
@@ -150,7 +155,10 @@ func (p *program) serveDev(ctx context.Context, dir, trail string, state devStat
 	if err := p.printDev(dir, state, made, a); err != nil {
 		return err
 	}
-	err = serveAll(ctx, []server{{public, broker.Server(b, log)}, {awsListener, a.http}}, 5*time.Second)
+	if err := b.Start(ctx, startOf(keys, p.environ)); err != nil {
+		return err
+	}
+	err = errors.Join(serveAll(ctx, []server{{public, broker.Server(b, log)}, {awsListener, a.http}}, 5*time.Second), b.Stop(ctx))
 	fmt.Fprintf(p.stdout, "\nStopped. The state is in %s; start again to go on with it.\n", dir)
 	return err
 }

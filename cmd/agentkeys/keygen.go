@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,36 +168,56 @@ func (p *program) keygenWallet(out string) error {
 // databaseFile is the name of the database inside the data folder.
 const databaseFile = "agentkeys.db"
 
+type initFlags struct{ dir, heads, anchor, checkpoints string }
+
 func (p *program) init() *cobra.Command {
-	var dir, anchorFile string
+	var o initFlags
 	cmd := &cobra.Command{
-		Use:   "init --data-dir DIR [--anchor-file FILE]",
-		Short: "Make the data folder, its database and an anchor file; agentkeys serve never does",
+		Use:   "init --data-dir DIR [--heads-file FILE] [--anchor-file FILE] [--checkpoints-file FILE]",
+		Short: "Make the data folder, its database and the files of the audit log; agentkeys serve never does",
 		Long: `Makes what agentkeys serve wants to find, and never anything over what is there already.
 
-  --data-dir     the data folder and its database (BROKER_DATA_DIR)
-  --anchor-file  a second file for the audit records, best on another disk (BROKER_AUDIT_ANCHOR_FILE); also
-                 alone, for a broker that has its database`,
+  --data-dir          the data folder with its database (BROKER_DATA_DIR), and the file of heads in it
+  --heads-file        the file of heads in another place, best on another disk (BROKER_AUDIT_HEADS_FILE)
+  --anchor-file       a second file for the audit records, best on another disk (BROKER_AUDIT_ANCHOR_FILE)
+  --checkpoints-file  a second file for the heads of the audit log, best on another disk
+                      (BROKER_AUDIT_CHECKPOINTS_FILE)
+
+Each of the files can be made alone, for a broker that has its database.`,
 		Example: "  agentkeys init --data-dir /var/lib/agentkeys --anchor-file /mnt/audit/anchor.jsonl",
 		Args:    usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" && anchorFile == "" {
-				return usage(hint{errors.New("--data-dir is missing: it names the folder to make"), `see "agentkeys init --help"`})
-			}
-			if dir != "" {
-				if err := p.initData(cmd.Context(), dir); err != nil {
-					return err
-				}
-			}
-			if anchorFile != "" {
-				return p.initAnchor(anchorFile)
-			}
-			return nil
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return p.runInit(cmd.Context(), o) },
 	}
-	cmd.Flags().StringVar(&dir, "data-dir", "", "folder to make the database in")
-	cmd.Flags().StringVar(&anchorFile, "anchor-file", "", "file to make for a second copy of the audit records")
+	cmd.Flags().StringVar(&o.dir, "data-dir", "", "folder to make the database in")
+	cmd.Flags().StringVar(&o.heads, "heads-file", "", "file to make for the heads of the audit log; heads in the data folder when that is made")
+	cmd.Flags().StringVar(&o.anchor, "anchor-file", "", "file to make for a second copy of the audit records")
+	cmd.Flags().StringVar(&o.checkpoints, "checkpoints-file", "", "file to make for a second copy of the heads")
 	return cmd
+}
+
+func (p *program) runInit(ctx context.Context, o initFlags) error {
+	if o == (initFlags{}) {
+		return usage(hint{errors.New("--data-dir is missing: it names the folder to make"), `see "agentkeys init --help"`})
+	}
+	if o.dir != "" {
+		if err := p.initData(ctx, o.dir); err != nil {
+			return err
+		}
+		o.heads = cmp.Or(o.heads, filepath.Join(o.dir, headsFile))
+	}
+	for _, f := range []struct {
+		path   string
+		create func(string) error
+	}{{o.heads, anchor.CreateCheckpoints}, {o.anchor, anchor.CreateFile}, {o.checkpoints, anchor.CreateCheckpoints}} {
+		if f.path == "" {
+			continue
+		}
+		if err := f.create(f.path); err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "made %s\n", f.path)
+	}
+	return nil
 }
 
 func (p *program) initData(ctx context.Context, dir string) error {
@@ -212,14 +233,6 @@ func (p *program) initData(ctx context.Context, dir string) error {
 	}
 	path := filepath.Join(dir, databaseFile)
 	if err := store.Create(ctx, path); err != nil {
-		return err
-	}
-	fmt.Fprintf(p.stdout, "made %s\n", path)
-	return nil
-}
-
-func (p *program) initAnchor(path string) error {
-	if err := anchor.CreateFile(path); err != nil {
 		return err
 	}
 	fmt.Fprintf(p.stdout, "made %s\n", path)

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"agentkeys/anchor"
 	"agentkeys/config"
 	"agentkeys/federation"
 	"agentkeys/localaws"
@@ -67,6 +68,9 @@ func createLocal(ctx context.Context, dir string) error {
 		return err
 	}
 	if err := store.Create(ctx, filepath.Join(dir, databaseFile)); err != nil {
+		return err
+	}
+	if err := anchor.CreateCheckpoints(filepath.Join(dir, headsFile)); err != nil {
 		return err
 	}
 	aws := filepath.Join(dir, awsFolder)

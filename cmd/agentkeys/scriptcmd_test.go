@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -49,13 +50,13 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 // sqliteShell is as much of the sqlite3 program as the run-book's queries take, for
 // machines that lack it: -readonly FILE SQL, rows on lines, values between bars.
 func sqliteShell() {
-	if err := queryReadOnly(os.Args[1:]); err != nil {
+	if err := queryReadOnlyTo(os.Stdout, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "sqlite3:", err)
 		os.Exit(1)
 	}
 }
 
-func queryReadOnly(args []string) (err error) {
+func queryReadOnlyTo(w io.Writer, args []string) (err error) {
 	if len(args) != 3 || args[0] != "-readonly" {
 		return fmt.Errorf("want -readonly FILE SQL, got %q", args)
 	}
@@ -84,7 +85,7 @@ func queryReadOnly(args []string) (err error) {
 		for i, v := range values {
 			line[i] = v.String
 		}
-		fmt.Println(strings.Join(line, "|"))
+		fmt.Fprintln(w, strings.Join(line, "|"))
 	}
 	return rows.Err()
 }

@@ -19,7 +19,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"agentkeys/anchor"
 	"agentkeys/audit"
 	"agentkeys/auth"
 	"agentkeys/broker"
@@ -77,15 +76,12 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	if err != nil {
 		return err
 	}
-	if c.AnchorFile != "" {
-		file, err := openAnchor(c.AnchorFile)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-		parts.Anchors = append(parts.Anchors, broker.Anchor{Name: file.Name(), Put: file.Put})
+	files, err := openAuditFiles(c)
+	if err != nil {
+		return err
 	}
-	b, err := takeOver(ctx, parts)
+	defer func() { err = errors.Join(err, files.close()) }()
+	b, err := takeOver(ctx, parts, files)
 	if err != nil {
 		return err
 	}
@@ -104,16 +100,23 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 		servers = append(servers, server{admin, broker.Server(b.Admin(), log)})
 	}
 	logAWS(log, c)
+	if err := b.Start(ctx, startOf(keys, p.environ)); err != nil {
+		return err
+	}
 	log.Info("serving", "issuer", c.Issuer, "bind", public.Addr().String(), "version", version(),
 		"oidc_key", keys.oidc[0].ID(), "session_key", keys.session[0].ID(), "audit_key", keys.audit.ID())
-	err = serveAll(ctx, servers, c.ShutdownGrace)
+	err = errors.Join(serveAll(ctx, servers, c.ShutdownGrace), b.Stop(ctx))
 	log.Info("stopped")
 	return err
 }
 
-// takeOver makes the broker and settles what an earlier process left undecided, before
-// anybody can ask for it.
-func takeOver(ctx context.Context, parts broker.Config) (*broker.Broker, error) {
+// takeOver holds the audit log against what was seen of it, makes the broker and
+// settles what an earlier process left undecided, before anybody can ask for it.
+func takeOver(ctx context.Context, parts broker.Config, files *auditFiles) (*broker.Broker, error) {
+	if err := checkAudit(ctx, parts.Store, parts.Audit, files); err != nil {
+		return nil, err
+	}
+	files.into(&parts)
 	b, err := broker.New(parts)
 	if err != nil {
 		return nil, err
@@ -122,17 +125,6 @@ func takeOver(ctx context.Context, parts broker.Config) (*broker.Broker, error) 
 		return nil, fmt.Errorf("settling what an earlier start left undecided: %w", err)
 	}
 	return b, nil
-}
-
-func openAnchor(path string) (*anchor.File, error) {
-	file, err := anchor.OpenFile(path)
-	switch {
-	case errors.Is(err, anchor.ErrInUse):
-		return nil, hint{err, "stop the other broker first; one anchor file has one"}
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, hint{err, "if there was one, find out where it went before you make another: it held the records"}
-	}
-	return file, err
 }
 
 // databaseHint adds what to do, where the error does not say it itself. It never
@@ -188,10 +180,11 @@ func loadPurpose(purpose token.Purpose, signing string, extra []string) ([]*toke
 	return keys, nil
 }
 
-// background runs a function until its context ends, or the function that is
-// returned is called, which waits for its end.
+// background runs a function until the function that is returned is called, which
+// waits for its end. That ctx ends is not enough: requests may be under way that need
+// what runs.
 func background(ctx context.Context, run func(context.Context)) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -246,6 +239,10 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 	if err != nil {
 		return fail(err)
 	}
+	records, err := auditLog(c, keys.audit)
+	if err != nil {
+		return fail(err)
+	}
 	aws, err := awsPart(c, identities, log)
 	if err != nil {
 		return fail(err)
@@ -255,9 +252,9 @@ func assemble(c config.Config, keys keySet, db *store.Store, log *slog.Logger) (
 	}
 	return broker.Config{
 		Sealer: sealer, GrantProofs: proofs, GrantMaxLife: c.GrantMax, GrantOptional: !c.RequireGrant, CallSkew: c.CallSkew,
-		Budgets: broker.Budgets(c.Mints), AWS: aws,
+		Budgets: broker.Budgets(c.Mints), AWS: aws, Audit: records, AnchorsFollow: c.AuditPolicy == config.SQLitePrimary,
 		Issuer: c.Issuer, Store: db, Sessions: sessions, OIDCKeys: oidc, Wallet: wallet, Mint: identities.Mint, TagKey: c.OIDCTagKey,
-		JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Now: time.Now, Log: log,
+		Pseudonym: keys.audit.Pseudonym, AuditRetention: c.AuditRetention, JWKSMaxAge: c.JWKSMaxAge, TrustedProxies: c.TrustedProxies, Auditors: auditors(c.Auditors), Now: time.Now, Log: log,
 	}, identities, nil
 }
 

@@ -78,6 +78,12 @@ func TestAssembleTakesTheTagKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	files, err := openAuditFiles(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.close()
+	files.into(&parts)
 	b, err := broker.New(parts)
 	if err != nil {
 		t.Fatal(err)

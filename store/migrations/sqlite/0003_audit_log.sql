@@ -72,14 +72,14 @@ BEGIN
 END;
 -- +goose StatementEnd
 
--- For people with sqlite3: one row a record, in words. status says what became of an
--- intent by now; anchors names the places beside this database that have the record.
+-- For people with sqlite3: one row a record, in words. status says what became by
+-- now of what the record is about; anchors names the places beside this database that have the record.
 CREATE VIEW audit AS SELECT
     r.id,
     strftime('%Y-%m-%dT%H:%M:%fZ', r.time / 1000.0, 'unixepoch') AS time,
     r.action,
     r.omni_account, r.wallet, r.tenant, r.agent, r.service, r.scope_path, r.grant_id,
-    CASE coalesce(s.outcome, r.outcome)
+    CASE coalesce(b.outcome, s.outcome, r.outcome)
         WHEN 'pending' THEN 'pending'
         WHEN 'quarantined' THEN 'quarantined'
         WHEN 'failed' THEN 'failed'
@@ -91,4 +91,6 @@ CREATE VIEW audit AS SELECT
     r.seq AS place,
     lower(hex(r.hash)) AS hash,
     (SELECT coalesce(group_concat(name, ','), '') FROM (SELECT name FROM audit_anchors WHERE upto >= r.seq ORDER BY name)) AS anchors
-FROM audit_records r LEFT JOIN audit_records s ON s.settles = r.id;
+FROM audit_records r
+    LEFT JOIN audit_records s ON s.settles = r.id AND s.settles <> ''
+    LEFT JOIN audit_records b ON b.settles = s.id AND b.settles <> ''; -- an outcome that was taken back

@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"agentkeys/anchor"
+	"agentkeys/audit"
+	"agentkeys/config"
+	"agentkeys/store"
+	"agentkeys/token"
+)
+
+// auditedConfig is a broker with every file that the audit log is written to.
+func auditedConfig(t *testing.T) config.Config {
+	t.Helper()
+	dir := t.TempDir()
+	if err := createLocal(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	c := localConfig(dir, "http://127.0.0.1:8091")
+	c.AnchorFile, c.CheckpointsFile = filepath.Join(dir, "anchor.jsonl"), filepath.Join(dir, "checkpoints")
+	if err := errors.Join(anchor.CreateFile(c.AnchorFile), anchor.CreateCheckpoints(c.CheckpointsFile)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// runFor starts a broker, has it record so many things, and stops it.
+func runFor(ctx context.Context, c config.Config, records int) (err error) {
+	keys, err := loadKeys(c)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, filepath.Join(c.DataDir, databaseFile))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	parts, _, err := assemble(c, keys, db, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	files, err := openAuditFiles(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, files.close()) }()
+	b, err := takeOver(ctx, parts, files)
+	if err != nil {
+		return err
+	}
+	for range records {
+		err := db.Update(ctx, func(tx *sql.Tx) error {
+			return audit.Append(ctx, tx, &audit.Record{Time: time.Now(), Action: "test", Outcome: audit.Confirmed, RequestID: "r"})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	background(ctx, b.Run)()
+	return nil
+}
+
+// copyOf keeps a file as it is, and puts it back.
+func copyOf(t *testing.T, path string) (putBack func()) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What was seen of the log outside the database keeps a broker from starting over
+// another log, an earlier copy of it, or none.
+func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
+	type world struct {
+		config.Config
+		database, heads, anchor, checkpoints func() // put back what was there after five records of twelve
+	}
+	fork := func(t *testing.T, w *world) { // as far as it went, with the same key, and other files
+		t.Helper()
+		w.database()
+		other := w.Config
+		other.HeadsFile, other.AnchorFile, other.CheckpointsFile = filepath.Join(w.DataDir, "heads2"), "", ""
+		if err := errors.Join(anchor.CreateCheckpoints(other.HeadsFile), runFor(t.Context(), other, 20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty := func(path string) error { return os.WriteFile(path, nil, 0o600) }
+	for name, tt := range map[string]struct {
+		change func(t *testing.T, w *world)
+		want   string // "" starts
+	}{
+		"as it was left":   {func(*testing.T, *world) {}, ""},
+		"a restored copy":  {func(_ *testing.T, w *world) { w.database() }, `the newest head in "HEADS", of .*: the log was seen with 12 records, and has 5: it was cut or put back to an earlier copy`},
+		"all was restored": {func(_ *testing.T, w *world) { w.database(); w.heads(); w.anchor(); w.checkpoints() }, ""},
+		"a restored copy, with its heads": {func(_ *testing.T, w *world) { w.database(); w.heads(); w.anchor() },
+			`the newest head in "CHECKPOINTS", of .*: the log was seen with 12 records, and has 5`},
+		"a restored copy, with all heads": {func(_ *testing.T, w *world) { w.database(); w.heads(); w.checkpoints() },
+			`the anchor file "ANCHOR", which ends with the record at place 12: the database has none there`},
+		"all was pruned": {func(t *testing.T, w *world) { leaveTheTree(t, w.DataDir) }, ""},
+		"a fork that was pruned, without heads": {func(t *testing.T, w *world) {
+			fork(t, w)
+			leaveTheTree(t, w.DataDir)
+			if err := errors.Join(empty(filepath.Join(w.DataDir, headsFile)), empty(w.CheckpointsFile)); err != nil {
+				t.Fatal(err)
+			}
+		}, `the anchor file "ANCHOR", which ends with the record at place 12: want the hash .*, got .* in the database: it was forked`},
+		"a new database": {func(t *testing.T, w *world) {
+			path := filepath.Join(w.DataDir, databaseFile)
+			if err := errors.Join(os.Remove(path), store.Create(t.Context(), path)); err != nil {
+				t.Fatal(err)
+			}
+		}, "the log was seen with 12 records, and has 0"},
+		"a fork": {fork, `the newest head in "HEADS", of .*: the log was seen with the root .* at 12 records, and has .* there: it was forked`},
+		"a fork, without heads": {func(t *testing.T, w *world) {
+			fork(t, w)
+			if err := errors.Join(empty(filepath.Join(w.DataDir, headsFile)), empty(w.CheckpointsFile)); err != nil {
+				t.Fatal(err)
+			}
+		}, `the anchor file "ANCHOR", which ends with the record at place 12: want the hash .*, got .* in the database: it was forked`},
+		"no heads": {func(t *testing.T, w *world) {
+			if err := os.Remove(filepath.Join(w.DataDir, headsFile)); err != nil {
+				t.Fatal(err)
+			}
+		}, `opening file of checkpoints "HEADS": file does not exist`},
+		"a torn head": {func(t *testing.T, w *world) {
+			if err := os.Truncate(filepath.Join(w.DataDir, headsFile), 40); err != nil {
+				t.Fatal(err)
+			}
+		}, `its last line is cut off, from byte 0 to 40: .*then run: truncate -s 0 HEADS`},
+		"another key": {func(t *testing.T, w *world) { newAuditKey(t, &w.Config) }, "want a signature by"},
+		"another key, and the old one named": {func(t *testing.T, w *world) {
+			old, err := token.LoadAuditKeyFile(w.AuditKeyFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := verifierKey(old, w.Issuer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			newAuditKey(t, &w.Config)
+			w.AuditOldKeys = []string{text}
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &world{Config: auditedConfig(t)}
+			if err := runFor(t.Context(), w.Config, 5); err != nil {
+				t.Fatal(err)
+			}
+			heads := filepath.Join(w.DataDir, headsFile)
+			w.database, w.heads, w.anchor, w.checkpoints = copyOf(t, filepath.Join(w.DataDir, databaseFile)), copyOf(t, heads), copyOf(t, w.AnchorFile), copyOf(t, w.CheckpointsFile)
+			if err := runFor(t.Context(), w.Config, 7); err != nil {
+				t.Fatal(err)
+			}
+			tt.change(t, w)
+			err := runFor(t.Context(), w.Config, 1)
+			if tt.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantFiles(t, w.Config)
+				return
+			}
+			want := strings.NewReplacer("HEADS", heads, "ANCHOR", w.AnchorFile, "CHECKPOINTS", w.CheckpointsFile).Replace(tt.want)
+			var h hint
+			if err == nil || !matches(want, err.Error()) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want one line with %s", err, want)
+			}
+			if !errors.As(err, &h) && name != "a torn head" {
+				t.Error("it does not say what to do next")
+			}
+		})
+	}
+}
+
+// leaveTheTree leaves nothing of the log but its tree.
+func leaveTheTree(t *testing.T, dir string) {
+	t.Helper()
+	db, err := store.Open(t.Context(), filepath.Join(dir, databaseFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(t.Context(), "UPDATE audit_head SET pruned = size")
+		if err == nil {
+			_, err = tx.ExecContext(t.Context(), "DELETE FROM audit_records")
+		}
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// matches says whether the parts of a pattern between its .* are in a text, in order.
+func matches(pattern, text string) bool {
+	for part := range strings.SplitSeq(pattern, ".*") {
+		_, rest, found := strings.Cut(text, part)
+		if !found {
+			return false
+		}
+		text = rest
+	}
+	return true
+}
+
+func newAuditKey(t *testing.T, c *config.Config) {
+	t.Helper()
+	key, err := token.GenerateAuditKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.AuditKeyFile += ".new"
+	if err := token.WriteAuditKeyFile(c.AuditKeyFile, key); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantFiles wants every file to end with what the database ends with.
+func wantFiles(t *testing.T, c config.Config) {
+	t.Helper()
+	files, err := openAuditFiles(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads, _ := files.heads.Last()
+	checkpoints, _ := files.checkpoints.Last()
+	file, _ := files.file.Last()
+	if err := files.close(); err != nil {
+		t.Error(err)
+	}
+	withStore(t, c.DataDir, func(db *store.Store) error {
+		return db.View(t.Context(), func(tx *sql.Tx) error {
+			var head, last, upto int64
+			err := tx.QueryRow("SELECT size, (SELECT max(seq) FROM audit_records), (SELECT min(upto) FROM audit_anchors) FROM audit_head").Scan(&head, &last, &upto)
+			if got := fmt.Sprint(heads.Size, checkpoints.Size, file.Place, head, upto); got != fmt.Sprint(last, last, last, last, last) {
+				t.Errorf("heads, checkpoints, anchor file, head and cursors are at %s, want %d", got, last)
+			}
+			return err
+		})
+	})
+}
