@@ -116,6 +116,10 @@ func TestExportsOfParts(t *testing.T) {
 	}
 	mustFind(t, verify(join(join(lines[:99]...), end(0), join(lines[99:]...)), ""), audit.LineUnreadable, 100)
 
+	// A place that comes twice, or before.
+	mustFind(t, verify(join(join(lines[:100]...), lines[99], join(lines[100:]...)), ""), audit.RecordTwice, 100)
+	mustFind(t, verify(join(join(lines[:100]...), lines[7], join(lines[100:]...)), ""), audit.RecordTwice, 8)
+
 	// One that begins late has no tree.
 	r = verify(join(lines[100:]...), "")
 	mustFind(t, r, audit.RecordMissing, 1)

@@ -85,9 +85,6 @@ func (p Proof) Verify(origin string, verifiers []note.Verifier, leaf Digest) (Ch
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	if p.Index < 0 || p.Index >= head.Size {
-		return Checkpoint{}, fmt.Errorf("verifying the proof: want an index below the head's size of %d, got %d", head.Size, p.Index)
-	}
 	if p.Leaf != nil && *p.Leaf != leaf {
 		return Checkpoint{}, fmt.Errorf("verifying the proof: it is of the leaf %s, and the record's is %s", p.Leaf, leaf)
 	}

@@ -81,6 +81,14 @@ func TestEveryIntentHasOneOutcome(t *testing.T) {
 	}
 }
 
+// An outcome of what is confirmed later is none.
+func TestOutcomeBeforeItsIntent(t *testing.T) {
+	l := newLedger(t, 0, 0)
+	l.tell(t, tale{{audit.Pending, 0, 0}, {audit.Issued, 0, 0}, {audit.Confirmed, 1, 0}})
+	l.tamper(t, "UPDATE audit_records SET outcome = 'quarantined', settles = (SELECT id FROM audit_records WHERE seq = 3) WHERE seq = 2")
+	mustFind(t, l.verify(t, l.verification()), audit.SettlesNothing, 2)
+}
+
 // Of an outcome whose intent was pruned nothing can be said.
 func TestOutcomeOfAPrunedIntent(t *testing.T) {
 	l := newLedger(t, 0, 0)

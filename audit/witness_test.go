@@ -68,6 +68,30 @@ func TestForkIsSeen(t *testing.T) {
 	mustFind(t, verifyExport(t, two.verification(string(one.heads)), two.export(t)), audit.Forked, 301)
 }
 
+// Who rewrites all of a log but lacks its key has another root than the one that was
+// signed, and other heads than those that were seen.
+func TestRewrittenLogIsSeen(t *testing.T) {
+	l := newLedger(t, 300, 0)
+	note := l.query(t, "SELECT note FROM audit_head")
+	forged := l.copy(t)
+	forged.tamper(t, "UPDATE audit_records SET reason = 'forged' WHERE seq = 150", "UPDATE audit_head SET size = 0, note = '', unhashed = 300", "DELETE FROM audit_tiles",
+		"UPDATE audit_records SET hash = x'' WHERE seq = 150")
+	forged.log, _ = newLog(t)
+	forged.with(t, func(s *store.Store) { extend(t, s, forged.log) })
+	export := bytes.Replace(forged.export(t), lastLine(forged.export(t)), endLine(t, audit.Checkpoint{Note: note}), 1)
+	forged.tamper(t, "UPDATE audit_head SET note = '"+note+"'")
+	r := forged.verify(t, forged.verification())
+	mustFind(t, r, audit.RootChanged, 1)
+	if r.Completeness != audit.Complete || len(r.Findings) != 1 {
+		t.Errorf("report %+v", r)
+	}
+	r = forged.verify(t, forged.verification(string(l.heads)))
+	mustFind(t, r, audit.Forked, 101)
+	mustFind(t, r, audit.RootChanged, 101)
+	mustFind(t, forged.verify(t, forged.verification(string(l.anchor))), audit.Forked, 150)
+	mustFind(t, verifyExport(t, forged.verification(), export), audit.RootChanged, 1)
+}
+
 // A witness is believed for its signature alone, and only where it contradicts.
 func TestWitnessThatIsNotSigned(t *testing.T) {
 	l := newLedger(t, 300, 0)
@@ -257,6 +281,7 @@ func checkProof(t *testing.T, l *ledger, p audit.Proof, e audit.Entry) {
 			"a hash less":     {Index: back.Index, Hashes: back.Hashes[1:], Checkpoint: back.Checkpoint},
 			"a hash more":     {Index: back.Index, Hashes: append([]audit.Digest{leaf}, back.Hashes...), Checkpoint: back.Checkpoint},
 			"another size":    {Index: back.Index, Hashes: back.Hashes, Checkpoint: strings.Replace(back.Checkpoint, "\n600\n", "\n601\n", 1)},
+			"another's hash":  {Index: back.Index, Leaf: &audit.Digest{1}, Hashes: back.Hashes, Checkpoint: back.Checkpoint},
 			"beyond the head": {Index: 600, Hashes: back.Hashes, Checkpoint: back.Checkpoint},
 		} {
 			if _, err := bad.Verify(origin, l.verification().Verifiers, leaf); err == nil {
