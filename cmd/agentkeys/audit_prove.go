@@ -122,7 +122,7 @@ func (p *program) obtainProof(cmd *cobra.Command, o *proveRecordOptions, id stri
 	case errors.Is(err, audit.ErrChanged):
 		err = status{exitBroken, err}
 	case errors.Is(err, sql.ErrNoRows):
-		err = hint{fmt.Errorf("the log has no record %q", id), `"agentkeys audit query" lists records with their IDs`}
+		err = hint{fmt.Errorf("the log has no record %q", id), `"agentkeys audit show PLACE" prints the id of the record at a place`}
 	case errors.Is(err, audit.ErrNotInTree):
 		err = hint{err, "a running broker gives it one within a second: try again"}
 	}
