@@ -52,7 +52,8 @@ from the broker's BROKER_* variables, or from --role and --issuer.
 Exit status: 0 clean; 1 findings, or it failed; 2 wrong use; 3 inconclusive: files that cannot be
 read, or that do not cover what is asked.`,
 		Example: `  aws s3 sync s3://acme-trail/AWSLogs/111122223333/CloudTrail/us-east-1/2026/12/07 trail
-  agentkeys audit reconcile --cloudtrail trail --config federation.json --data-dir /var/lib/agentkeys`,
+  agentkeys audit reconcile --cloudtrail trail --config federation.json \
+      --data-dir /var/lib/agentkeys`,
 		Args: usageArgs(cobra.ArbitraryArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.files = append(o.files, args...)

@@ -168,7 +168,7 @@ func TestAuditVerifyCommand(t *testing.T) {
 		"another key":             {"--data-dir DIR --key OTHER", 1, "head_unsigned"},
 		"an anchor of another":    {"--data-dir DIR --key DIR/audit.vkey --anchor SMALL/anchor.jsonl", 1, "completeness: INCOMPLETE"},
 		"as JSON":                 {"--data-dir DIR --key DIR/audit.vkey --json", 0, `"completeness": "COMPLETE"`},
-		"no key":                  {"--data-dir DIR", 2, "--key is missing"},
+		"no key":                  {"--data-dir DIR", 2, "nobody vouches for it\nagentkeys: hint: \"agentkeys keygen --purpose audit --show FILE"},
 		"a key that is none":      {"--data-dir DIR --key nowhere", 2, "--key: want a verifier key or a file of them"},
 		"a file that holds none":  {"--data-dir DIR --key DIR/heads", 2, "--key: want a verifier key"},
 		"no database":             {"--data-dir DIR/nowhere --key DIR/audit.vkey", 3, "it does not exist"},
@@ -289,7 +289,7 @@ func TestAuditProveAndVerifyProof(t *testing.T) {
 	must(3, "no such file", "verify-proof", path("nowhere"), "--key", f.key, "--entry", path("entry"))
 	must(1, "reading proof", "verify-proof", f.key, "--key", f.key)
 
-	must(3, "has no record", "prove", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--data-dir", f.dir)
+	must(3, "has no record \"01ARZ3NDEKTSV4RRFFQ69G5FAV\"\nagentkeys: hint: \"agentkeys audit show PLACE\"", "prove", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--data-dir", f.dir)
 	must(3, "no place in the tree yet", "prove", f.ids[300], "--data-dir", f.dir)
 	f.tamper(t, "UPDATE audit_records SET reason = 'x' WHERE seq = 42")
 	must(1, "it was changed", "prove", f.ids[41], "--data-dir", f.dir)

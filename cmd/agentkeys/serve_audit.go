@@ -80,7 +80,10 @@ func openAuditFiles(c config.Config) (f *auditFiles, err error) {
 	}()
 	path := cmp.Or(c.HeadsFile, filepath.Join(c.DataDir, headsFile))
 	if f.heads, err = anchor.OpenCheckpoints(path, time.Now); err != nil {
-		return f, auditFileHint(err, "agentkeys init --heads-file "+path+" makes one, for a new broker alone: it held what shows that the log was not cut")
+		if errors.Is(err, fs.ErrNotExist) { // its command is another than that of the checkpoints
+			err = fmt.Errorf("opening file of heads %q: %w", path, fs.ErrNotExist)
+		}
+		return f, auditFileHint(err, "for a broker that never had one, agentkeys init --heads-file "+path+" makes it; if there was one, find it: it shows that the log was not cut")
 	}
 	if c.AnchorFile != "" {
 		if f.file, err = anchor.OpenFile(c.AnchorFile); err != nil {
@@ -149,6 +152,10 @@ func checkAudit(ctx context.Context, db *store.Store, log *audit.Log, f *auditFi
 		}
 		return f.recordedIn(ctx, tx, head)
 	})
+	var unsigned *note.UnverifiedNoteError
+	if errors.As(err, &unsigned) {
+		return hint{err, `if the audit key was changed, put the verifier key of the one before into BROKER_AUDIT_OLD_KEYS; see "Changing the audit key" in docs/runbook.md`}
+	}
 	if err == nil {
 		err = unchanged(ctx, db)
 	}

@@ -135,7 +135,7 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 			if err := os.Remove(filepath.Join(w.DataDir, headsFile)); err != nil {
 				t.Fatal(err)
 			}
-		}, `opening file of checkpoints "HEADS": file does not exist`},
+		}, `opening file of heads "HEADS": file does not exist`},
 		"a torn head": {func(t *testing.T, w *world) {
 			if err := os.Truncate(filepath.Join(w.DataDir, headsFile), 40); err != nil {
 				t.Fatal(err)
@@ -176,6 +176,9 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 			}
 			want := strings.NewReplacer("HEADS", heads, "ANCHOR", w.AnchorFile, "CHECKPOINTS", w.CheckpointsFile).Replace(tt.want)
 			var h hint
+			if errors.As(err, &h) && strings.Contains(h.text, "BROKER_AUDIT_OLD_KEYS") != (name == "another key") {
+				t.Errorf("the next step is %q", h.text)
+			}
 			if err == nil || !matches(want, err.Error()) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v, want one line with %s", err, want)
 			}
