@@ -179,7 +179,7 @@ func TestExportAndRestore(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := mathrand.New(mathrand.NewPCG(seed, 0))
-	for _, n := range []int{1, 2, 17, 255, 256, 257, 520, 520, 520} {
+	for _, n := range []int{1, 2, 17, 255, 256, 257, 520} {
 		s, fresh := newStore(t), newStore(t)
 		fill(t, s, 0, n)
 		extend(t, s, l)
@@ -491,14 +491,14 @@ func TestExportRefusesTheCursorOfAnotherLog(t *testing.T) {
 func TestRestoreRefuses(t *testing.T) {
 	s := newStore(t)
 	l, _ := newLog(t)
-	fill(t, s, 0, 300)
+	fill(t, s, 0, 40)
 	extend(t, s, l)
 	erase(t, s, 3)
 	text := mustExport(t, s, 0, "")
 	lines := slices.Collect(bytes.Lines(text))
-	head := lines[300]
+	head := lines[40]
 	stranger, _ := newLog(t)
-	fill(t, s, 300, 301)
+	fill(t, s, 40, 41)
 	longer := extend(t, s, l)
 	change := func(place int, old, new string) [][]byte {
 		changed := slices.Clone(lines)
@@ -526,14 +526,14 @@ func TestRestoreRefuses(t *testing.T) {
 		"two in the other order":      {slices.Concat(lines[:5], lines[6:7], lines[5:6], lines[7:]), "want the record at place 6, got that at place 7"},
 		"one that is missing":         {slices.Delete(slices.Clone(lines), 5, 6), "want the record at place 6, got that at place 7"},
 		"one that is there twice":     {slices.Insert(slices.Clone(lines), 5, lines[5]), "want the record at place 7, got that at place 6"},
-		"the last one is missing":     {slices.Concat(lines[:299], [][]byte{head}), "the checkpoint counts 300 records, and there are 299"},
+		"the last one is missing":     {slices.Concat(lines[:39], [][]byte{head}), "the checkpoint counts 40 records, and there are 39"},
 		"the first one is missing":    {lines[1:], "want the record at place 1, got that at place 2"},
-		"no checkpoint":               {lines[:300], "want a checkpoint, got none"},
-		"the checkpoint of a later":   {slices.Concat(lines[:300], [][]byte{longer.Line()}), "the checkpoint counts 301 records, and there are 300"},
+		"no checkpoint":               {lines[:40], "want a checkpoint, got none"},
+		"the checkpoint of a later":   {slices.Concat(lines[:40], [][]byte{longer.Line()}), "the checkpoint counts 41 records, and there are 40"},
 		"a checkpoint of another log": {slices.Concat(lines, [][]byte{foreign(t)}), "want a signature by"},
-		"no lines":                    {[][]byte{head}, "the checkpoint counts 300 records, and there are 0"},
+		"no lines":                    {[][]byte{head}, "the checkpoint counts 40 records, and there are 0"},
 		"a line that is none":         {slices.Insert(slices.Clone(lines), 0, []byte("{}\n")), "want a line that begins with"},
-		"a bare one behind the head":  {slices.Concat(lines[:300], [][]byte{fmt.Appendf(nil, `{"place":301,"hash":"%064d"}`+"\n", 0), head}), "place 301: there is its hash alone"},
+		"a bare one behind the head":  {slices.Concat(lines[:40], [][]byte{fmt.Appendf(nil, `{"place":41,"hash":"%064d"}`+"\n", 0), head}), "place 41: there is its hash alone"},
 		"a pruned one, of a fork":     {slices.Concat(lines[:9], [][]byte{fmt.Appendf(nil, `{"place":10,"hash":"%064d"}`+"\n", 0)}, lines[10:]), "and the records have"},
 	} {
 		t.Run(name, func(t *testing.T) {
