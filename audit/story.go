@@ -10,8 +10,8 @@ import (
 
 // The actions of records that say why others are gone.
 const (
-	actionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there may be gone
-	actionErased = "audit.erased" // of a person, in the records before this one
+	actionPruned = ActionPruned
+	actionErased = ActionErased
 )
 
 // An event is what a record has to do with others.
