@@ -137,7 +137,7 @@ func checkExport(t *testing.T, s *store.Store, p audit.Prunable, verifier note.V
 // What is not in the export as it is in the log, under a head of the log's key, does not
 // go.
 func TestCheckExport(t *testing.T) {
-	const size, through = 2500, 2300
+	const size, through = 1250, 1150
 	s, l, verifier := hourly(t, through-1)
 	small := headIn(t, s, l)
 	appendHourly(t, s, through-1, size)
@@ -167,7 +167,7 @@ func TestCheckExport(t *testing.T) {
 	if _, err := checkExport(t, s, p, verifier, slices.Concat(bytes.Join(lines[:1000], nil), checkpoint, second)); err != nil {
 		t.Errorf("two exports, one behind the other: %v", err)
 	}
-	if _, err := checkExport(t, s, audit.Prunable{After: 1200, Through: through}, verifier, second); err != nil {
+	if _, err := checkExport(t, s, audit.Prunable{After: 1100, Through: through}, verifier, second); err != nil {
 		t.Errorf("one that begins before what is to go: %v", err)
 	}
 
@@ -177,7 +177,7 @@ func TestCheckExport(t *testing.T) {
 		want   string
 	}{
 		"nothing":                   {nil, "it lacks the record at place 1"},
-		"a line is missing":         {edit(func(l [][]byte) [][]byte { return slices.Delete(l, 1499, 1500) }), "line 1500: it is of place 1501, and the record at place 1500 is to go"},
+		"a line is missing":         {edit(func(l [][]byte) [][]byte { return slices.Delete(l, 1049, 1050) }), "line 1050: it is of place 1051, and the record at place 1050 is to go"},
 		"the last line is missing":  {edit(func(l [][]byte) [][]byte { return slices.Delete(l, through-1, size) }), fmt.Sprintf("it lacks the record at place %d", through)},
 		"the first line is missing": {second, "it is of place 1001, and the record at place 1 is to go"},
 		"two lines are swapped":     {edit(func(l [][]byte) [][]byte { l[7], l[8] = l[8], l[7]; return l }), "line 8: it is of place 9"},
@@ -186,15 +186,15 @@ func TestCheckExport(t *testing.T) {
 		"of one tenant":             {mustExport(t, s, 0, "0xno"), "line 1: it has the hash of the record at place 1 alone"},
 		"personal members are cut":  {edit(func(l [][]byte) [][]byte { l[9] = withoutPerson(t, l[9]); return l }), "line 10: it is not the record"},
 		"a line that is none":       {edit(func(l [][]byte) [][]byte { return slices.Insert(l, 3, []byte("\n")) }), "line 4:"},
-		"no checkpoint":             {edit(func(l [][]byte) [][]byte { return l[:size] }), "want a checkpoint of 2300 records or more, got one of 0"},
-		"a checkpoint of too few":   {edit(func(l [][]byte) [][]byte { l[size] = small.Line(); return l }), "got one of 2299"},
+		"no checkpoint":             {edit(func(l [][]byte) [][]byte { return l[:size] }), "want a checkpoint of 1150 records or more, got one of 0"},
+		"a checkpoint of too few":   {edit(func(l [][]byte) [][]byte { l[size] = small.Line(); return l }), "got one of 1149"},
 		"another's checkpoint":      {edit(func(l [][]byte) [][]byte { l[size] = strange.Line(); return l }), "want a signature by"},
 		"a checkpoint of a fork":    {edit(func(l [][]byte) [][]byte { l[size] = forked.Line(); return l }), "it was forked"},
-		"bytes behind the end":      {edit(func(l [][]byte) [][]byte { return append(l, []byte("{}")) }), "line 2502:"},
+		"bytes behind the end":      {edit(func(l [][]byte) [][]byte { return append(l, []byte("{}")) }), "line 1252:"},
 		"a later line is broken": {edit(func(l [][]byte) [][]byte {
-			l[2400] = bytes.Replace(l[2400], []byte("issued"), []byte("issueD"), 1)
+			l[1200] = bytes.Replace(l[1200], []byte("issued"), []byte("issueD"), 1)
 			return l
-		}), "line 2401: want the hash"},
+		}), "line 1201: want the hash"},
 	} {
 		if d, err := checkExport(t, s, p, verifier, tt.export); err == nil || !strings.Contains(err.Error(), tt.want) || d != (audit.Digest{}) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)

@@ -76,14 +76,17 @@ func copyOf(t *testing.T, path string) (putBack func()) {
 	}
 }
 
+// A seenLog is a broker whose log was seen elsewhere. The functions put back what was
+// there after five records of twelve.
+type seenLog struct {
+	config.Config
+	database, heads, anchor, checkpoints func()
+}
+
 // What was seen of the log outside the database keeps a broker from starting over
 // another log, an earlier copy of it, or none.
 func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
-	type world struct {
-		config.Config
-		database, heads, anchor, checkpoints func() // put back what was there after five records of twelve
-	}
-	fork := func(t *testing.T, w *world) { // as far as it went, with the same key, and other files
+	fork := func(t *testing.T, w *seenLog) { // as far as it went, with the same key, and other files
 		t.Helper()
 		w.database()
 		other := w.Config
@@ -94,55 +97,55 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 	}
 	empty := func(path string) error { return os.WriteFile(path, nil, 0o600) }
 	for name, tt := range map[string]struct {
-		change func(t *testing.T, w *world)
+		change func(t *testing.T, w *seenLog)
 		want   string // "" starts
 	}{
-		"as it was left":   {func(*testing.T, *world) {}, ""},
-		"a restored copy":  {func(_ *testing.T, w *world) { w.database() }, `the newest head in "HEADS", of .*: the log was seen with 12 records, and has 5: it was cut or put back to an earlier copy`},
-		"all was restored": {func(_ *testing.T, w *world) { w.database(); w.heads(); w.anchor(); w.checkpoints() }, ""},
-		"a restored copy, with its heads": {func(_ *testing.T, w *world) { w.database(); w.heads(); w.anchor() },
+		"as it was left":   {func(*testing.T, *seenLog) {}, ""},
+		"a restored copy":  {func(_ *testing.T, w *seenLog) { w.database() }, `the newest head in "HEADS", of .*: the log was seen with 12 records, and has 5: it was cut or put back to an earlier copy`},
+		"all was restored": {func(_ *testing.T, w *seenLog) { w.database(); w.heads(); w.anchor(); w.checkpoints() }, ""},
+		"a restored copy, with its heads": {func(_ *testing.T, w *seenLog) { w.database(); w.heads(); w.anchor() },
 			`the newest head in "CHECKPOINTS", of .*: the log was seen with 12 records, and has 5`},
-		"a restored copy, with all heads": {func(_ *testing.T, w *world) { w.database(); w.heads(); w.checkpoints() },
+		"a restored copy, with all heads": {func(_ *testing.T, w *seenLog) { w.database(); w.heads(); w.checkpoints() },
 			`the anchor file "ANCHOR", which ends with the record at place 12: the database has none there`},
-		"all was pruned": {func(t *testing.T, w *world) { leaveTheTree(t, w.DataDir) }, ""},
-		"a fork that was pruned, without heads": {func(t *testing.T, w *world) {
+		"all was pruned": {func(t *testing.T, w *seenLog) { leaveTheTree(t, w.DataDir) }, ""},
+		"a fork that was pruned, without heads": {func(t *testing.T, w *seenLog) {
 			fork(t, w)
 			leaveTheTree(t, w.DataDir)
 			if err := errors.Join(empty(filepath.Join(w.DataDir, headsFile)), empty(w.CheckpointsFile)); err != nil {
 				t.Fatal(err)
 			}
 		}, `the anchor file "ANCHOR", which ends with the record at place 12: want the hash .*, got .* in the database: it was forked`},
-		"a trigger that keeps records out": {func(t *testing.T, w *world) {
+		"a trigger that keeps records out": {func(t *testing.T, w *seenLog) {
 			execute(t, w.DataDir, "CREATE TRIGGER quiet BEFORE INSERT ON audit_records WHEN NEW.action = 'test' BEGIN SELECT RAISE(IGNORE); END")
 		}, `the schema of the database is not as it was made: the trigger "quiet" is not AgentKeys'`},
-		"a trigger that was taken away": {func(t *testing.T, w *world) {
+		"a trigger that was taken away": {func(t *testing.T, w *seenLog) {
 			execute(t, w.DataDir, "DROP TRIGGER audit_records_no_delete")
 		}, "the trigger audit_records_no_delete is missing"},
-		"a new database": {func(t *testing.T, w *world) {
+		"a new database": {func(t *testing.T, w *seenLog) {
 			path := filepath.Join(w.DataDir, databaseFile)
 			if err := errors.Join(os.Remove(path), store.Create(t.Context(), path)); err != nil {
 				t.Fatal(err)
 			}
 		}, "the log was seen with 12 records, and has 0"},
 		"a fork": {fork, `the newest head in "HEADS", of .*: the log was seen with the root .* at 12 records, and has .* there: it was forked`},
-		"a fork, without heads": {func(t *testing.T, w *world) {
+		"a fork, without heads": {func(t *testing.T, w *seenLog) {
 			fork(t, w)
 			if err := errors.Join(empty(filepath.Join(w.DataDir, headsFile)), empty(w.CheckpointsFile)); err != nil {
 				t.Fatal(err)
 			}
 		}, `the anchor file "ANCHOR", which ends with the record at place 12: want the hash .*, got .* in the database: it was forked`},
-		"no heads": {func(t *testing.T, w *world) {
+		"no heads": {func(t *testing.T, w *seenLog) {
 			if err := os.Remove(filepath.Join(w.DataDir, headsFile)); err != nil {
 				t.Fatal(err)
 			}
 		}, `opening file of heads "HEADS": file does not exist`},
-		"a torn head": {func(t *testing.T, w *world) {
+		"a torn head": {func(t *testing.T, w *seenLog) {
 			if err := os.Truncate(filepath.Join(w.DataDir, headsFile), 40); err != nil {
 				t.Fatal(err)
 			}
 		}, `its last line is cut off, from byte 0 to 40: .*then run: truncate -s 0 HEADS`},
-		"another key": {func(t *testing.T, w *world) { newAuditKey(t, &w.Config) }, "want a signature by"},
-		"another key, and the old one named": {func(t *testing.T, w *world) {
+		"another key": {func(t *testing.T, w *seenLog) { newAuditKey(t, &w.Config) }, "want a signature by"},
+		"another key, and the old one named": {func(t *testing.T, w *seenLog) {
 			old, err := token.LoadAuditKeyFile(w.AuditKeyFile)
 			if err != nil {
 				t.Fatal(err)
@@ -156,36 +159,43 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{Config: auditedConfig(t)}
-			if err := runFor(t.Context(), w.Config, 5); err != nil {
-				t.Fatal(err)
-			}
-			heads := filepath.Join(w.DataDir, headsFile)
-			w.database, w.heads, w.anchor, w.checkpoints = copyOf(t, filepath.Join(w.DataDir, databaseFile)), copyOf(t, heads), copyOf(t, w.AnchorFile), copyOf(t, w.CheckpointsFile)
-			if err := runFor(t.Context(), w.Config, 7); err != nil {
-				t.Fatal(err)
-			}
-			tt.change(t, w)
-			err := runFor(t.Context(), w.Config, 1)
-			if tt.want == "" {
-				if err != nil {
-					t.Fatal(err)
-				}
-				wantFiles(t, w.Config)
-				return
-			}
-			want := strings.NewReplacer("HEADS", heads, "ANCHOR", w.AnchorFile, "CHECKPOINTS", w.CheckpointsFile).Replace(tt.want)
-			var h hint
-			if errors.As(err, &h) && strings.Contains(h.text, "BROKER_AUDIT_OLD_KEYS") != (name == "another key") {
-				t.Errorf("the next step is %q", h.text)
-			}
-			if err == nil || !matches(want, err.Error()) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("got %v, want one line with %s", err, want)
-			}
-			if !errors.As(err, &h) && name != "a torn head" {
-				t.Error("it does not say what to do next")
-			}
+			startsAfter(t, tt.change, tt.want)
 		})
+	}
+}
+
+// startsAfter changes something behind the back of a log of twelve records, and holds
+// what the next start says against what is wanted.
+func startsAfter(t *testing.T, change func(*testing.T, *seenLog), want string) {
+	t.Helper()
+	w := &seenLog{Config: auditedConfig(t)}
+	if err := runFor(t.Context(), w.Config, 5); err != nil {
+		t.Fatal(err)
+	}
+	heads := filepath.Join(w.DataDir, headsFile)
+	w.database, w.heads, w.anchor, w.checkpoints = copyOf(t, filepath.Join(w.DataDir, databaseFile)), copyOf(t, heads), copyOf(t, w.AnchorFile), copyOf(t, w.CheckpointsFile)
+	if err := runFor(t.Context(), w.Config, 7); err != nil {
+		t.Fatal(err)
+	}
+	change(t, w)
+	err := runFor(t.Context(), w.Config, 1)
+	if want == "" {
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantFiles(t, w.Config)
+		return
+	}
+	want = strings.NewReplacer("HEADS", heads, "ANCHOR", w.AnchorFile, "CHECKPOINTS", w.CheckpointsFile).Replace(want)
+	var h hint
+	if errors.As(err, &h) && strings.Contains(h.text, "BROKER_AUDIT_OLD_KEYS") != strings.Contains(want, "want a signature by") {
+		t.Errorf("the next step is %q", h.text)
+	}
+	if err == nil || !matches(want, err.Error()) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v, want one line with %s", err, want)
+	}
+	if !errors.As(err, &h) && !strings.Contains(want, "then run:") {
+		t.Error("it does not say what to do next")
 	}
 }
 
