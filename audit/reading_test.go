@@ -80,7 +80,7 @@ func TestReadingsAgreeWithTheirMeaning(t *testing.T) {
 	s := newStore(t)
 	appendSome(t, s, rnd, 300)
 	found := 0
-	for range 120 {
+	for range 70 {
 		r := audit.Reading{Account: pick("", "", "aa", "bb"), Tenant: pick("", "", "0xa", "aa"), GrantID: pick("", "", "grn-1"),
 			Action: pick("", "", "audit.read"), Outcome: pick("", "", audit.Refused), Ascending: rnd.IntN(2) == 0, Limit: 1 + rnd.IntN(40)}
 		switch rnd.IntN(4) {
@@ -174,8 +174,8 @@ func TestFollowing(t *testing.T) {
 func TestPagesExamineABoundedNumber(t *testing.T) {
 	s := newStore(t)
 	execute(t, s, `INSERT INTO audit_records (id, time, action, outcome, reason, identity_type, identity_value, omni_account, wallet, key_id, token_id, source, request_id, salt, hash)
-		WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i < 24999)
-		SELECT printf('01%024d', i), $1, 'mint.oidc_jwt', iif(i IN (2, 24000), 'refused', 'issued'), '', '', '', 'aa', '', '', '', '', 'r', zeroblob(16), zeroblob(32) FROM n`, noon.UnixMilli())
+		WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i < 20599)
+		SELECT printf('01%024d', i), $1, 'mint.oidc_jwt', iif(i IN (2, 20500), 'refused', 'issued'), '', '', '', 'aa', '', '', '', '', 'r', zeroblob(16), zeroblob(32) FROM n`, noon.UnixMilli())
 	for _, owner := range []*audit.Owner{nil, {Account: "aa", Tenant: "0xa"}} {
 		for _, ascending := range []bool{false, true} {
 			var lengths []int
