@@ -246,7 +246,7 @@ func (cr *crowd) unhang(done <-chan struct{}) {
 // Sixty-four callers at once, under every kind of fault.
 func TestInvariantInParallel(t *testing.T) {
 	w, c := newWorld(t), newChance(t)
-	w.broker.SetAnchorTimeout(200 * time.Millisecond)
+	w.broker.SetAnchorTimeout(time.Second)
 	cr := newCrowd(t, w, c, 4, 8)
 	for round := range 3 {
 		var grants [][]api.Grant

@@ -54,9 +54,10 @@ func TestNoTokenWithoutItsRecordWhateverTheKernelReports(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not here, nor what make test installs it with")
 	}
+	binary := build(t)
 	for name, fault := range kernelFaults {
 		t.Run(name, func(t *testing.T) {
-			h := newHost(t)
+			h := newHost(t, binary)
 			b := h.serve(t)
 			before := b.mint(t, 8)
 			if len(before) != 8 {
@@ -88,9 +89,10 @@ func TestNoTokenWithoutItsRecordOnSmallDisks(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root mounts a tmpfs")
 	}
+	binary := build(t)
 	for _, folder := range []string{"anchors", "data"} {
 		t.Run(folder, func(t *testing.T) {
-			h := newHost(t)
+			h := newHost(t, binary)
 			small := filepath.Join(h.dir, folder)
 			grow := mountSmall(t, small, folder)
 			if folder == "anchors" {
@@ -176,12 +178,21 @@ type host struct {
 
 func (h *host) issuer() string { return "http://" + h.bind }
 
-func newHost(t *testing.T) *host {
+// build makes the binary that people run, once for each test that needs it: the second
+// time the compiler has nothing to do.
+func build(t *testing.T) string {
 	t.Helper()
-	binary, err := exec.LookPath("agentkeys") // TestMain's: this test binary under another name
-	if err != nil {
-		t.Fatal(err)
+	binary := filepath.Join(t.TempDir(), "agentkeys")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
 	}
+	return binary
+}
+
+func newHost(t *testing.T, binary string) *host {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
