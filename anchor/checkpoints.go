@@ -1,24 +1,18 @@
 package anchor
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
-	"strconv"
-	"strings"
 	"time"
 
 	"agentkeys/audit"
 )
 
 // Checkpoints is an append-only file of the signed heads of a log as they were seen, a
-// JSON object {"time":"…","size":N,"checkpoint":"…"} a line, of which the last is the
-// signed note. A log that was cut, put back to an earlier copy or forked does not
-// extend what is in it. It is safe for concurrent use.
+// line each (audit.HeadLine). A log that was cut, put back to an earlier copy or forked
+// does not extend what is in it. It is safe for concurrent use.
 type Checkpoints struct {
 	*lines
 	now  func() time.Time
@@ -119,53 +113,16 @@ func (s Seen) follows(last Seen) error {
 	return nil
 }
 
-// timeForm is RFC 3339 with milliseconds, in UTC.
-const timeForm = "2006-01-02T15:04:05.000Z"
-
-// seenLine is a checkpoint in JSON.
-type seenLine struct {
-	Time       string `json:"time"`
-	Size       int64  `json:"size"`
-	Checkpoint string `json:"checkpoint"`
-}
-
 // line refuses what would not read back as the same checkpoint.
 func (s Seen) line() ([]byte, error) {
-	text := s.text()
+	text := audit.HeadLine(s.Time, audit.Checkpoint{Size: s.Size, Note: s.Note})
 	_, err := parseSeen(text)
 	return text, err
 }
 
-func (s Seen) text() []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(seenLine{s.Time.UTC().Format(timeForm), s.Size, s.Note}) // of texts and a number it cannot fail
-	return b.Bytes()
-}
-
-// parseSeen reads a line, of which there is one spelling alone.
 func parseSeen(text []byte) (Seen, error) {
-	if len(text) > maxLine {
-		return Seen{}, fmt.Errorf("want a line of at most %d bytes, got %d", maxLine, len(text))
-	}
-	var l seenLine
-	if err := json.Unmarshal(text, &l); err != nil {
-		return Seen{}, fmt.Errorf("want a JSON object of time, size and checkpoint: %w", err)
-	}
-	at, err := time.Parse(timeForm, l.Time)
-	if err != nil || at.Year() < 1970 {
-		return Seen{}, fmt.Errorf("time: want RFC 3339 with milliseconds in UTC from 1970 to 9999, got %.40q", l.Time)
-	}
-	// Origin and size are the first lines of a checkpoint (C2SP tlog-checkpoint).
-	if parts := strings.SplitN(l.Checkpoint, "\n", 3); len(parts) < 3 || parts[1] != strconv.FormatInt(l.Size, 10) {
-		return Seen{}, fmt.Errorf("checkpoint: want one of %d records, as the line says", l.Size)
-	}
-	s := Seen{Time: at, Size: l.Size, Note: l.Checkpoint}
-	if !bytes.Equal(s.text(), text) {
-		return Seen{}, errors.New("it is not as AgentKeys writes it: another spelling, or a member that is not known")
-	}
-	return s, nil
+	at, c, err := audit.ParseHeadLine(text)
+	return Seen{Time: at, Size: c.Size, Note: c.Note}, err
 }
 
 // ReadCheckpoints reads the checkpoints of a file from the oldest, as strictly as

@@ -16,7 +16,7 @@ import (
 
 // signed is a checkpoint that nobody here verifies.
 func signed(size int64) audit.Checkpoint {
-	return audit.Checkpoint{Size: size, Note: fmt.Sprintf("example.com/audit\n%d\ncm9vdA==\n\n— example.com/audit <&>\n", size)}
+	return audit.Checkpoint{Size: size, Note: fmt.Sprintf("example.com/audit\n%d\ncm9vdCByb290IHJvb3Qgcm9vdCByb290IHJvb3Qgcm8=\n\n— example.com/<&> c2lnbmVk\n", size)}
 }
 
 func newHeads(t testing.TB) string {
@@ -71,9 +71,9 @@ func TestPublishThenRead(t *testing.T) {
 	wantRefusal(t, c.Publish(t.Context(), signed(8)), "putting the checkpoint of 8 records into file of checkpoints")
 	wantRefusal(t, c.Publish(t.Context(), signed(8)), "want one of the 9 records of the newest or more, got one of 8")
 	forked := signed(9)
-	forked.Note += "— another\n"
+	forked.Note += "— another c2lnbmVk\n"
 	wantRefusal(t, c.Publish(t.Context(), forked), "there is another one of 9 records already")
-	wantRefusal(t, c.Publish(t.Context(), audit.Checkpoint{Size: 10, Note: signed(11).Note}), "checkpoint: want one of 10 records")
+	wantRefusal(t, c.Publish(t.Context(), audit.Checkpoint{Size: 10, Note: signed(11).Note}), "size: want 11, as the checkpoint has it, got 10")
 	if got, err := readSeen(t, path); err != nil || !slices.Equal(got, []int64{1, 5, 9}) {
 		t.Errorf("the file holds %v, %v", got, err)
 	}
@@ -93,7 +93,7 @@ func TestFormOfCheckpoints(t *testing.T) {
 	if err := openHeads(t, path).Publish(t.Context(), signed(5)); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"time":"2030-01-02T12:00:00.000Z","size":5,"checkpoint":"example.com/audit\n5\ncm9vdA==\n\n— example.com/audit <&>\n"}` + "\n"
+	want := `{"time":"2030-01-02T12:00:00.000Z","size":5,"checkpoint":"example.com/audit\n5\ncm9vdCByb290IHJvb3Qgcm9vdCByb290IHJvb3Qgcm8=\n\n— example.com/<&> c2lnbmVk\n"}` + "\n"
 	if got, err := os.ReadFile(path); err != nil || string(got) != want {
 		t.Errorf("error %v, got  %swant %s", err, got, want)
 	}
@@ -145,14 +145,14 @@ func TestReadCheckpointsIsStrict(t *testing.T) {
 	}
 	for name, tt := range map[string]struct{ text, want string }{
 		"shrunk":            {line(6) + line(5), "want one of the 6 records of the newest or more, got one of 5"},
-		"forked":            {line(6) + strings.Replace(line(6), "— ", "— another ", 1), "there is another one of 6 records already"},
-		"another size":      {strings.Replace(line(6), `"size":6`, `"size":7`, 1), "checkpoint: want one of 7 records"},
+		"forked":            {line(6) + strings.Replace(line(6), "\\ncm9v", "\\nZm9v", 1), "there is another one of 6 records already"},
+		"another size":      {strings.Replace(line(6), `"size":6`, `"size":7`, 1), "size: want 6, as the checkpoint has it, got 7"},
 		"a space":           {strings.Replace(line(6), `"size":6`, `"size": 6`, 1), "another spelling"},
-		"an unknown member": {strings.Replace(line(6), `"}`, `","x":1}`, 1), "another spelling"},
+		"an unknown member": {strings.Replace(line(6), `"}`, `","x":1}`, 1), "known members"},
 		"another zone":      {strings.Replace(line(6), "00.000Z", "00.000+01:00", 1), "time: want RFC 3339"},
 		"no JSON":           {"hello\n", "want a JSON object"},
 		"cut off":           {line(6)[:30], "it is cut off"},
-		"no note":           {`{"time":"2030-01-02T12:00:00.000Z","size":6,"checkpoint":"6"}` + "\n", "checkpoint: want one of 6 records"},
+		"no note":           {`{"time":"2030-01-02T12:00:00.000Z","size":6,"checkpoint":"6"}` + "\n", "checkpoint: malformed note"},
 	} {
 		path := newHeads(t)
 		if err := content(line(1)+tt.text)(t, path); err != nil {

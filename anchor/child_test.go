@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -14,47 +13,15 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
+	"agentkeys/agentkeystest/child"
 )
 
-// Some tests need another process: to be killed, to have a limit, or to want the
-// lock. They run this test binary again in a role.
-const childRole = "AGENTKEYS_ANCHOR_TEST_ROLE"
-
-func TestMain(m *testing.M) {
-	role := os.Getenv(childRole)
-	if role == "" {
-		goleak.VerifyTestMain(m)
-		return
-	}
-	if err := roles[role](os.Args[1:]); err != nil {
-		fmt.Println("error:", err)
-	}
-	os.Exit(0)
-}
+func TestMain(m *testing.M) { child.Main(m, roles) }
 
 var roles = map[string]func(args []string) error{
 	"put":   rolePut,
 	"write": roleWrite,
 	"limit": roleLimit,
-}
-
-// child is the command that plays a role in another process.
-func child(t *testing.T, role string, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), childRole+"="+role)
-	cmd.Stderr = os.Stderr
-	return cmd
-}
-
-func output(t *testing.T, cmd *exec.Cmd) string {
-	t.Helper()
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v: %v", cmd.Args, err)
-	}
-	return string(out)
 }
 
 // acknowledge puts a record and prints its ID if that was durable, in one write.
@@ -129,7 +96,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	path := newPath(t)
 	var acknowledged []string
 	for round, lines := range []int{1, 700, 37, 1200, 5, 211, 90, 3000} {
-		acknowledged = append(acknowledged, killAfter(t, lines, path, itoa(round))...)
+		acknowledged = append(acknowledged, child.KillAfter(t, child.Command(t, "write", path, itoa(round)), lines)...)
 		f, err := OpenFile(path)
 		if err != nil { // it was killed in the middle of a write
 			mend(t, path, err)
@@ -150,49 +117,10 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	}
 }
 
-// killAfter lets a process write until it has acknowledged so many records,
-// kills it, and returns all that it acknowledged.
-func killAfter(t *testing.T, lines int, path, round string) []string {
-	t.Helper()
-	cmd := child(t, "write", path, round)
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	cmd.Stdout = w
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	var text []byte
-	buf := make([]byte, 4096)
-	for killed := false; ; {
-		n, err := r.Read(buf)
-		if text = append(text, buf[:n]...); err != nil {
-			break
-		}
-		if !killed && strings.Count(string(text), "\n") >= lines {
-			killed = true
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Errorf("the writing process ended by itself: %s", text)
-	}
-	if strings.Contains(string(text), "error:") {
-		t.Errorf("a record was refused before the kill: %s", text)
-	}
-	acknowledged := strings.Split(string(text), "\n")
-	return acknowledged[:len(acknowledged)-1] // what follows the last line break was cut off
-}
-
 // A write that the kernel takes in part: at the limit it takes what fits.
 func TestFileAtItsLimit(t *testing.T) {
 	path := newPath(t)
-	out := strings.Split(strings.TrimSpace(output(t, child(t, "limit", path, "5000"))), "\n")
+	out := strings.Split(strings.TrimSpace(child.Output(t, child.Command(t, "limit", path, "5000"))), "\n")
 	n := len(out)
 	if n < 14 || out[n-1] != "last" {
 		t.Fatalf("want records, three refusals, and a record after the limit was lifted, got %q", out)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"agentkeys/agentkeystest/child"
 	"agentkeys/audit"
 )
 
@@ -294,14 +295,14 @@ func TestSecondOpenerIsRefused(t *testing.T) {
 			t.Errorf("OpenFile beside another = %v, want ErrInUse", err)
 		}
 	}
-	if out := output(t, child(t, "put", path, "x")); !strings.Contains(out, "file is in use by another broker") {
+	if out := child.Output(t, child.Command(t, "put", path, "x")); !strings.Contains(out, "file is in use by another broker") {
 		t.Errorf("another process printed %q, want a refusal", out)
 	}
 	mustPut(t, f, "a")
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if out := output(t, child(t, "put", path, "x")); out != "x\n" {
+	if out := child.Output(t, child.Command(t, "put", path, "x")); out != "x\n" {
 		t.Errorf("after Close another process printed %q, want x", out)
 	}
 	wantIDs(t, path, "a", "x")

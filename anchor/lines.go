@@ -231,11 +231,15 @@ func read[T any](r io.Reader, k kind, parse func([]byte) (T, error)) iter.Seq2[T
 	}
 }
 
+// ErrCutOff is returned for the end of a file whose last line has no line break: its
+// writer died, or writes still.
+var ErrCutOff = errors.New("it is cut off: want a line break at its end")
+
 // lineError words what a bufio.Reader says of a line that it cannot give.
 func lineError(err error) error {
 	switch {
 	case err == io.EOF:
-		return errors.New("it is cut off: want a line break at its end")
+		return ErrCutOff
 	case errors.Is(err, bufio.ErrBufferFull):
 		return fmt.Errorf("want a line of at most %d bytes, got more", maxLine)
 	}

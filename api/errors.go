@@ -151,7 +151,7 @@ var kinds = map[Code]Kind{
 	CodeInternal:             {http.StatusInternalServerError, "The broker failed", "Give the request id to the operator; the log has the reason."},
 	CodeTimeout:              {http.StatusRequestTimeout, "The body did not arrive in time", "Send the whole body at once."},
 	CodeCrossOrigin:          {http.StatusForbidden, "The request comes from a page of another origin", "Call the broker from a program, not from another site's page."},
-	CodeAuditUnavailable:     {http.StatusServiceUnavailable, "The request could not be recorded, so nothing was released", "Try again; if it repeats, the operator must mend the database."},
+	CodeAuditUnavailable:     {http.StatusServiceUnavailable, "The request could not be recorded, so nothing was released", "Try again; if it repeats, the operator must mend what /readyz of the broker names."},
 	CodeStoreUnavailable:     {http.StatusServiceUnavailable, "The database is not available", "Try again; if it repeats, the operator must mend the database."},
 
 	CodeAddressMalformed: {http.StatusBadRequest, "The address is malformed", "Send an Ethereum address: 0x and 40 hexadecimal digits."},

@@ -25,6 +25,6 @@ const (
 	ActionStoreRecovered = "store.recovered"
 
 	ActionRead   = "audit.read"   // of records over HTTP
-	ActionErased = "audit.erased" // of a person, in the records before this one
+	ActionErased = "audit.erased" // Detail has records=COUNT: so many records before it were erased
 	ActionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there are gone
 )

@@ -19,7 +19,6 @@ package audit
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -80,12 +79,25 @@ func Append(ctx context.Context, tx *sql.Tx, r *Record) error {
 		r.OmniAccount, r.Wallet, r.KeyID, r.TokenID, r.Source, r.RequestID,
 		r.Tenant, r.Agent, r.Service, r.ScopePath, r.GrantID, r.CredentialID, r.Settles, r.Detail, salt, hash[:])
 	if err == nil {
-		r.Seq, err = result.LastInsertId()
+		r.Seq, err = appended(result)
 	}
 	if err != nil {
 		return fmt.Errorf("appending audit record: %w", err)
 	}
 	return nil
+}
+
+// appended is the place that a record was given. A trigger that somebody put there can
+// have the database pass over an INSERT without an error.
+func appended(result sql.Result) (int64, error) {
+	n, err := result.RowsAffected()
+	if err == nil && n != 1 {
+		err = fmt.Errorf("want 1 row written, got %d", n)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
 }
 
 // Name gives the record its ID if it has none, for a caller that needs to know it
@@ -100,31 +112,6 @@ func (r *Record) Name() error {
 	}
 	r.ID = id
 	return nil
-}
-
-// ByID returns one record.
-func ByID(ctx context.Context, tx *sql.Tx, id string) (Record, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT seq, "+columns+" FROM audit_records WHERE id = $1", id)
-	if err != nil {
-		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, err)
-	}
-	defer rows.Close()
-	if !rows.Next() {
-		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, errors.Join(rows.Err(), sql.ErrNoRows))
-	}
-	r, err := scan(rows)
-	if err != nil {
-		return Record{}, fmt.Errorf("reading audit record %.40q: %w", id, err)
-	}
-	return r, rows.Err()
-}
-
-func scan(rows *sql.Rows) (Record, error) {
-	var r Record
-	var millis int64
-	err := rows.Scan(append([]any{&r.Seq}, r.fields(&millis)...)...)
-	r.Time = time.UnixMilli(millis).UTC()
-	return r, err
 }
 
 // fields are where the columns are scanned to.

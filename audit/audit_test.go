@@ -66,7 +66,10 @@ func mustAppend(t testing.TB, s *store.Store, r audit.Record) audit.Record {
 func list(t testing.TB, s *store.Store, q audit.Query) (records []audit.Record, err error) {
 	t.Helper()
 	err = s.View(t.Context(), func(tx *sql.Tx) (err error) {
-		records, err = audit.List(t.Context(), tx, q)
+		found, err := audit.Find(t.Context(), tx, q)
+		for _, e := range found {
+			records = append(records, e.Record)
+		}
 		return err
 	})
 	return records, err
@@ -303,7 +306,7 @@ func TestListFilters(t *testing.T) {
 				got.WriteString(strings.TrimPrefix(r.RequestID, "req-"))
 			}
 			if got.String() != tt.want {
-				t.Errorf("List(%+v) = %q, want %q", tt.query, got.String(), tt.want)
+				t.Errorf("Find(%+v) = %q, want %q", tt.query, got.String(), tt.want)
 			}
 		})
 	}
@@ -342,7 +345,7 @@ func TestListRefuses(t *testing.T) {
 		`status: want pending, confirmed, failed, quarantined, got "sent"`: {Status: "sent"},
 	} {
 		if _, err := list(t, s, q); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("List(%+v) = %v, want %q", q, err, want)
+			t.Errorf("Find(%+v) = %v, want %q", q, err, want)
 		}
 	}
 }

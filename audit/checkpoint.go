@@ -79,8 +79,18 @@ func signatureError(err error, verifiers []note.Verifier) error {
 	for _, s := range unverified.Note.UnverifiedSigs {
 		got = append(got, fmt.Sprintf("%s+%08x", s.Name, s.Hash))
 	}
-	return fmt.Errorf("want a signature by %s, got %s", strings.Join(want, " or "), strings.Join(got, " and "))
+	return unsignedError{fmt.Sprintf("want a signature by %s, got %s", strings.Join(want, " or "), strings.Join(got, " and ")), err}
 }
+
+// unsignedError says in our words what a *note.UnverifiedNoteError says, which stays
+// in reach of errors.As.
+type unsignedError struct {
+	text string
+	err  error
+}
+
+func (e unsignedError) Error() string { return e.text }
+func (e unsignedError) Unwrap() error { return e.err }
 
 // parseCheckpoint reads the three lines. Further ones, which C2SP admits, are ours
 // never, and are refused: what they mean is not known.

@@ -55,20 +55,21 @@ func scanEntry(rows *sql.Rows) (Entry, error) {
 	return e, err
 }
 
-func entryAt(ctx context.Context, tx *sql.Tx, seq int64) (Entry, error) {
-	found, err := entries(ctx, tx, "WHERE seq = $1", seq)
+// AtPlace returns the record at a place. Where there is none, because it was pruned or
+// the log is shorter, the error is sql.ErrNoRows.
+func AtPlace(ctx context.Context, tx *sql.Tx, place int64) (Entry, error) {
+	found, err := entries(ctx, tx, "WHERE seq = $1", place)
 	if err == nil && len(found) == 0 {
 		err = sql.ErrNoRows
 	}
 	if err != nil {
-		return Entry{}, fmt.Errorf("reading the record at place %d: %w", seq, err)
+		return Entry{}, fmt.Errorf("reading the record at place %d: %w", place, err)
 	}
 	return found[0], nil
 }
 
-// EntryByID returns one record with what binds it to its leaf. An unknown ID is
-// sql.ErrNoRows.
-func EntryByID(ctx context.Context, tx *sql.Tx, id string) (Entry, error) {
+// ByID returns one record. An unknown ID is sql.ErrNoRows.
+func ByID(ctx context.Context, tx *sql.Tx, id string) (Entry, error) {
 	found, err := entries(ctx, tx, "WHERE id = $1", id)
 	if err == nil && len(found) == 0 {
 		err = sql.ErrNoRows

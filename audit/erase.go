@@ -14,11 +14,13 @@ type Person struct {
 }
 
 // ofPerson selects the records that are not erased yet and are about a person: what
-// the account did, what was done under its tenant, and where its wallet is named. A
-// record that is about somebody else as well goes with the rest, since the personal
-// members of a record stand and fall together.
+// the account did, what was done under its tenant, where its wallet is named, and who
+// read of the account or of its tenant, or tried to. A record that is about somebody else
+// as well goes with the rest, since the personal members of a record stand and fall
+// together.
 const ofPerson = `person = x'' AND (omni_account = $1 OR tenant = $2 AND tenant <> ''
-	OR wallet = $3 AND wallet <> '' OR agent = $3 AND agent <> '')`
+	OR wallet = $3 AND wallet <> '' OR agent = $3 AND agent <> ''
+	OR action = '` + ActionRead + `' AND ($1 <> '' AND (tenant = $1 OR instr(scope_path, $1) > 0) OR $2 <> '' AND instr(scope_path, $2) > 0))`
 
 func (p Person) args() []any { return []any{p.OmniAccount, p.Tenant, p.Wallet} }
 

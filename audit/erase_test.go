@@ -24,7 +24,13 @@ func of(i, n int) *audit.Record {
 	other, otherWallet := who(1000 + i)
 	r := record(n)
 	r.IdentityType, r.IdentityValue, r.OmniAccount, r.Wallet, r.Tenant, r.Agent = "evm", otherWallet, other, otherWallet, otherWallet, "agent"
-	switch n % 4 {
+	switch n % 7 {
+	case 4:
+		r.Action, r.Tenant, r.ScopePath = audit.ActionRead, omni, "account="+omni
+	case 5: // which was refused
+		r.Action, r.Tenant, r.ScopePath = audit.ActionRead, "", "account="+omni
+	case 6:
+		r.Action, r.ScopePath = audit.ActionRead, "account="+other+" tenant="+wallet
 	case 0:
 		r.IdentityValue, r.OmniAccount, r.Wallet = wallet, omni, wallet
 	case 1:

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -149,8 +148,7 @@ const checkpointLine = `{"checkpoint":`
 
 // Line is the line that ends an export: {"checkpoint":"…"} and a line break.
 func (c Checkpoint) Line() []byte {
-	text, _ := json.Marshal(c.Note) // a text always has its JSON
-	return append(append([]byte(checkpointLine), text...), "}\n"...)
+	return append(appendText([]byte(checkpointLine), c.Note), "}\n"...)
 }
 
 // IsCheckpointLine reports whether a line of an export is a checkpoint and no record.
@@ -166,7 +164,7 @@ func ParseCheckpointLine(line []byte) (Checkpoint, error) {
 	if err := strictly(line, &l); err != nil {
 		return Checkpoint{}, err
 	}
-	c, err := unverified(l.Checkpoint)
+	c, err := claimed(l.Checkpoint)
 	if err != nil {
 		return Checkpoint{}, err
 	}

@@ -223,7 +223,7 @@ func (l *ledger) consistent(t testing.TB, s *store.Store, hasher *rfc6962.Hasher
 			t.Fatal(err)
 		}
 		err = s.View(t.Context(), func(tx *sql.Tx) error {
-			ours, head, err := l.log.ProveExtends(t.Context(), tx, int64(earlier.Size))
+			ours, head, err := l.log.Consistency(t.Context(), tx, int64(earlier.Size), 0)
 			if err != nil {
 				return err
 			}

@@ -189,7 +189,7 @@ func leafOf(ctx context.Context, tx *sql.Tx, seq int64, hash []byte) (Digest, er
 	if len(hash) != 0 || seq > unhashed {
 		return Digest{}, brokenf("the record at place %d: want a hash of %d bytes, got %d", seq, len(Digest{}), len(hash))
 	}
-	e, err := entryAt(ctx, tx, seq)
+	e, err := AtPlace(ctx, tx, seq)
 	if err != nil {
 		return Digest{}, err
 	}

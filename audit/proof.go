@@ -50,7 +50,7 @@ func (l *Log) Prove(ctx context.Context, tx *sql.Tx, id string) (Proof, error) {
 // Prove proves as Log.Prove does, for who has no key: that the head is signed is left
 // to those who verify the proof.
 func Prove(ctx context.Context, tx *sql.Tx, id string) (Proof, error) {
-	e, err := EntryByID(ctx, tx, id)
+	e, err := ByID(ctx, tx, id)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -77,32 +77,6 @@ func Prove(ctx context.Context, tx *sql.Tx, id string) (Proof, error) {
 		return Proof{}, fmt.Errorf("proving record %s at place %d: %w: %w", id, e.Seq, ErrChanged, err)
 	}
 	return Proof{Index: e.Seq - 1, Leaf: &leaf, Hashes: fromTree(path), Checkpoint: head.Note}, nil
-}
-
-// ProveExtends proves that the log of the present head has the log of that many
-// records for its beginning (RFC 6962, section 2.1.2).
-func (l *Log) ProveExtends(ctx context.Context, tx *sql.Tx, size int64) (proof []Digest, head Checkpoint, err error) {
-	head, err = l.Head(ctx, tx)
-	if err != nil {
-		return nil, head, err
-	}
-	if size < 1 || size > head.Size {
-		return nil, head, fmt.Errorf("proving that the log extends one of %d records: want 1 to %d", size, head.Size)
-	}
-	path, err := tlog.ProveTree(head.Size, size, hashes(ctx, tx, head))
-	if err != nil {
-		return nil, head, fmt.Errorf("proving that the log extends one of %d records: %w", size, err)
-	}
-	return fromTree(path), head, nil
-}
-
-// VerifyExtends holds two checkpoints and the proof that the later one extends the
-// earlier one against each other.
-func VerifyExtends(proof []Digest, later, earlier Checkpoint) error {
-	if err := tlog.CheckTree(toTree(proof), later.Size, tlog.Hash(later.Root), earlier.Size, tlog.Hash(earlier.Root)); err != nil {
-		return fmt.Errorf("the log of %d records does not extend that of %d: %w", later.Size, earlier.Size, err)
-	}
-	return nil
 }
 
 // Verify returns the head in whose tree the leaf of that hash is, at the proof's index.

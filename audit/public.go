@@ -35,6 +35,3 @@ type RangeError struct{ From, To, Size int64 }
 func (e *RangeError) Error() string {
 	return fmt.Sprintf("want sizes from 1 to %d, the smaller one first, got %d and %d", e.Size, e.From, e.To)
 }
-
-// LeafHash is the hash of the text of a leaf in the tree (RFC 6962, section 2.1).
-func LeafHash(leaf []byte) Digest { return Digest(tlog.RecordHash(leaf)) }

@@ -47,7 +47,7 @@ type Query struct {
 	Limit                                int // 1 to MaxLimit; 0 is DefaultLimit
 }
 
-// How many records List and Find return at most.
+// How many records Find returns at most.
 const (
 	DefaultLimit = 100
 	MaxLimit     = 1000
@@ -68,25 +68,6 @@ func Find(ctx context.Context, tx *sql.Tx, q Query) ([]Entry, error) {
 		return nil, fmt.Errorf("looking for audit records: %w", err)
 	}
 	return found, nil
-}
-
-// List is Find for the records alone.
-func List(ctx context.Context, tx *sql.Tx, q Query) ([]Record, error) {
-	found, err := Find(ctx, tx, q)
-	if err != nil {
-		return nil, err
-	}
-	var records []Record
-	for _, e := range found {
-		records = append(records, e.Record)
-	}
-	return records, nil
-}
-
-// AtPlace returns the record at a place, with what binds it to its leaf. Where there is
-// none, because it was pruned or the log is shorter, the error is sql.ErrNoRows.
-func AtPlace(ctx context.Context, tx *sql.Tx, place int64) (Entry, error) {
-	return entryAt(ctx, tx, place)
 }
 
 // Settling returns the record that says what came of an intent, sql.ErrNoRows where
@@ -133,8 +114,16 @@ func StatusOf(outcome string) string {
 	return StatusConfirmed
 }
 
-// settled is the outcome of what settles a record, or else its own.
-const settled = `coalesce((SELECT s.outcome FROM audit_records s WHERE s.settles = audit_records.id AND s.settles <> ''), outcome)`
+// The outcome of what settles a record; and that of what settles this in turn: of
+// credentials that were confirmed and taken back, since an anchor did not have it.
+const (
+	outcomeThen = `(SELECT s.outcome FROM audit_records s WHERE s.settles = audit_records.id AND s.settles <> '')`
+	outcomeBack = `(SELECT b.outcome FROM audit_records s CROSS JOIN audit_records b WHERE s.settles = audit_records.id AND s.settles <> ''
+		AND b.settles = s.id AND b.settles <> '')`
+)
+
+// settled is the outcome that a record came to, its own where nothing settles it.
+const settled = "coalesce(" + outcomeBack + ", " + outcomeThen + ", outcome)"
 
 var statusTerms = map[string]string{
 	StatusPending:     settled + " = 'pending'",

@@ -200,8 +200,8 @@ func (s *selection) bound(ctx context.Context, tx *sql.Tx) (seq int64, err error
 	return seq, err
 }
 
-// settledBy is the outcome of the record that settles one, ” where there is none.
-const settledBy = "coalesce((SELECT s.outcome FROM audit_records AS s WHERE s.settles = audit_records.id AND s.settles <> ''), '')"
+// settledBy is the outcome that a record came to, ” where nothing settles it.
+const settledBy = "coalesce(" + outcomeBack + ", " + outcomeThen + ", '')"
 
 func (s *selection) read(ctx context.Context, tx *sql.Tx, limit int) ([]Seen, error) {
 	rows, err := tx.QueryContext(ctx, s.page(limit), s.args...)

@@ -26,6 +26,7 @@ var readingSearches = []string{
 	"SEARCH audit_records USING COVERING INDEX audit_records_grant (grant_id=? AND seq>?)",
 	"SEARCH audit_records USING COVERING INDEX audit_records_grant (grant_id=? AND seq<?)",
 	"SEARCH s USING INDEX audit_records_settles (settles=?)",
+	"SEARCH b USING INDEX audit_records_settles (settles=?)",
 }
 
 // readingSteps lead to no rows of the table by themselves; a subquery has its limit.

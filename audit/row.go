@@ -17,10 +17,14 @@ type row struct {
 
 // rowText has SQLite put a row into one value, which is read three times as fast as
 // its columns are one by one. The texts are apart by a character that validText admits
-// in none, so a row in which it was put reads as one of too many parts.
-const rowText = `concat_ws(char(31), seq, time, length(salt), length(person), length(hash), concat(salt, person, hash),
-	id, action, outcome, reason, identity_type, identity_value, omni_account, wallet, key_id, token_id, source, request_id,
-	tenant, agent, service, scope_path, grant_id, credential_id, settles, detail)`
+// in none, so a row in which it was put reads as one of too many parts. A NULL, which
+// the schema admits nowhere and concat_ws would pass over, is one such character.
+const rowText = `concat_ws(char(31), seq, time, coalesce(length(salt), ''), coalesce(length(person), ''), coalesce(length(hash), ''), concat(salt, person, hash),
+	coalesce(id, char(31)), coalesce(action, char(31)), coalesce(outcome, char(31)), coalesce(reason, char(31)),
+	coalesce(identity_type, char(31)), coalesce(identity_value, char(31)), coalesce(omni_account, char(31)), coalesce(wallet, char(31)),
+	coalesce(key_id, char(31)), coalesce(token_id, char(31)), coalesce(source, char(31)), coalesce(request_id, char(31)),
+	coalesce(tenant, char(31)), coalesce(agent, char(31)), coalesce(service, char(31)), coalesce(scope_path, char(31)),
+	coalesce(grant_id, char(31)), coalesce(credential_id, char(31)), coalesce(settles, char(31)), coalesce(detail, char(31)))`
 
 const rowMark = "\x1f"
 

@@ -8,12 +8,6 @@ import (
 	"time"
 )
 
-// The actions of records that say why others are gone.
-const (
-	actionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there may be gone
-	actionErased = "audit.erased" // of a person, in the records before this one
-)
-
 // An event is what a record has to do with others.
 type event struct {
 	place       int64
@@ -21,28 +15,29 @@ type event struct {
 	outcome     string
 	millis      int64
 	prunes      int64 // up to which place
-	erases      bool  // it says that records before it were erased
+	erases      int64 // so many records before it, as it says
 	erased      bool  // it was erased
+	unplaced    bool  // the tree does not have it
 }
 
 // eventOf is false for a record that has nothing to do with others.
 func eventOf(e event, action, detail string) (event, bool) {
 	switch action {
-	case actionPruned:
-		e.prunes = through(detail)
-	case actionErased:
-		e.erases = true
+	case ActionPruned:
+		e.prunes = numberIn(detail, "through=")
+	case ActionErased:
+		e.erases = numberIn(detail, "records=")
 	}
-	return e, e.prunes > 0 || e.erases || e.erased || e.settles != "" || e.outcome == Pending
+	return e, e.prunes > 0 || e.erases > 0 || e.erased || e.settles != "" || e.outcome == Pending
 }
 
-// through reads the place that a record of pruning names.
-func through(detail string) int64 {
+// numberIn reads the number that a detail has under a name, 0 where there is none.
+func numberIn(detail, name string) int64 {
 	for _, word := range strings.Fields(detail) {
-		if value, ok := strings.CutPrefix(word, "through="); ok {
-			place, err := strconv.ParseInt(value, 10, 64)
-			if err == nil && place > 0 {
-				return place
+		if value, ok := strings.CutPrefix(word, name); ok {
+			n, err := strconv.ParseInt(value, 10, 64)
+			if err == nil && n > 0 {
+				return n
 			}
 		}
 	}
@@ -69,8 +64,9 @@ type story struct {
 	goneMore  int64  // places of spans beyond maxSpans
 	through   int64  // the records up to there were pruned, says a record
 	first     string // ID of the first record that is there
-	unsaid    int64  // erased records behind the last record that says so
-	unsaidAt  event  // the first of them
+	unsaid    int64  // erased records that no record behind them counts
+	unsaidAt  event  // the first of them, or one that was counted
+	unsigned  bool   // a record that says what is gone is not in the tree, and anybody may have written it
 	lastMilli int64  // the time of the latest record
 	partial   bool   // there are records that were withheld
 }
@@ -82,9 +78,8 @@ func (s *story) add(e event) {
 	if e.prunes > 0 && e.prunes < e.place {
 		s.through = max(s.through, e.prunes)
 	}
-	if e.erases {
-		s.unsaid = 0
-	}
+	s.unsaid = max(0, s.unsaid-e.erases)
+	s.unsigned = s.unsigned || e.unplaced && (e.prunes > 0 || e.erases > 0)
 	if e.erased {
 		if s.unsaid == 0 {
 			s.unsaidAt = e
@@ -139,7 +134,7 @@ type lookup func(ctx context.Context, ids []string) (map[string]past, error)
 func (s *story) end(ctx context.Context, now time.Time, find lookup, report func(Finding)) error {
 	if s.unsaid > 0 {
 		report(Finding{Code: EraseUnrecorded, Place: s.unsaidAt.place, ID: s.unsaidAt.id,
-			Want: "a record of " + actionErased + " behind it", Got: fmt.Sprintf("none, for %d erased records", s.unsaid)})
+			Want: "a record of " + ActionErased + " behind it that counts it", Got: fmt.Sprintf("%d erased records more than those count", s.unsaid)})
 	}
 	s.endIntents(now, report)
 	if len(s.unresolved) == 0 {

@@ -26,6 +26,7 @@ type Verification struct {
 	Origin    string          // which log
 	Verifiers []note.Verifier // of the keys that may have signed its heads
 	Witnesses []*Witness      // what was seen elsewhere; used up by one verification
+	Schema    []string        // of a database: what of its schema is not as it was made (store.SchemaChanges)
 
 	Now      time.Time                // for the age of what is unfinished; of an export, that of its last record
 	Keep     int                      // how many findings of each code the report has in full; 0 is DefaultKeep
@@ -40,6 +41,7 @@ const DefaultKeep = 20
 const (
 	intentAge   = time.Minute      // an intent without an outcome; the broker settles those older
 	unplacedAge = 10 * time.Second // a record without a place in the tree; the broker places it within a second
+	aheadOf     = time.Minute      // how far the clock of who wrote it may be ahead
 )
 
 // A Verdict is what a verification comes to.
@@ -69,6 +71,7 @@ const (
 	HeadUnsigned   Code = "head_unsigned"   // no verifier signed the head
 	HeadSize       Code = "head_size"       // the head is not of the size that stands beside it
 	RootChanged    Code = "root_changed"    // the records have another root than the one that was signed
+	SchemaChanged  Code = "schema_changed"  // tables, views or triggers are not as the broker made them
 
 	RecordMissing    Code = "record_missing"    // a place has no record, and was not pruned
 	RecordTwice      Code = "record_twice"      // a line of an export repeats a place or goes back
@@ -97,6 +100,7 @@ const (
 var spoils = map[Code]string{
 	RecordChanged: spoilsIntegrity, RecordMoved: spoilsBoth, HashChanged: spoilsIntegrity, LineUnreadable: spoilsIntegrity,
 	TileChanged: spoilsIntegrity, TileExtra: spoilsIntegrity, HeadUnsigned: spoilsIntegrity, HeadSize: spoilsIntegrity, RootChanged: spoilsIntegrity,
+	SchemaChanged: spoilsIntegrity,
 
 	RecordMissing: spoilsCompleteness, RecordTwice: spoilsCompleteness, RecordOutside: spoilsCompleteness, RecordsCut: spoilsCompleteness,
 	RecordUnplaced: spoilsCompleteness, RolledBack: spoilsCompleteness, Forked: spoilsCompleteness, WitnessUnsigned: spoilsCompleteness,

@@ -200,9 +200,14 @@ func (s state) head() Checkpoint {
 
 func (v *Verification) walkDatabase(ctx context.Context, tx *sql.Tx, team *crew, s state) (*Report, error) {
 	head := s.head()
-	if _, err := v.open(s.note); err != nil {
-		head.Size = min(head.Size, s.last) // whoever wrote it may have written any size
+	reach, err := reachOf(ctx, tx, s)
+	if err != nil {
+		return nil, err
 	}
+	if _, err := v.open(s.note); err != nil {
+		reach = s.last
+	}
+	head.Size = min(head.Size, reach) // whoever wrote it may have written any size
 	w, err := v.newWalk(head)
 	if err != nil {
 		return nil, err
@@ -210,6 +215,9 @@ func (v *Verification) walkDatabase(ctx context.Context, tx *sql.Tx, team *crew,
 	tiles := &tileReader{ctx: ctx, tx: tx, size: head.Size, find: w.find}
 	w.tiles, w.total = tiles.made, max(s.last, head.Size)
 	w.checkHead(s)
+	for _, change := range v.Schema {
+		w.find(Finding{Code: SchemaChanged, Want: "the schema that the broker made", Got: change})
+	}
 	team.run(func() error {
 		defer close(team.order)
 		defer close(team.jobs)
@@ -236,6 +244,15 @@ func (v *Verification) now() time.Time {
 	return v.Now
 }
 
+// reachOf is the last place of which there can be a record or a leaf.
+func reachOf(ctx context.Context, tx *sql.Tx, s state) (int64, error) {
+	var tiles int64
+	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM audit_tiles WHERE level = 0").Scan(&tiles); err != nil {
+		return 0, fmt.Errorf("counting tiles: %w", err)
+	}
+	return max(s.last, tiles*tileWidth), nil
+}
+
 // checkHead looks at what the database says of the head and of the places.
 func (w *walk) checkHead(s state) {
 	head := s.head()
@@ -244,6 +261,8 @@ func (w *walk) checkHead(s state) {
 		w.find(Finding{Code: HeadUnsigned, Want: "a head", Got: "none"})
 	case s.note == "" && s.size == 0:
 		w.broken = "the log has no head yet: nothing is signed"
+	case s.size != w.head.Size && head.Size != w.head.Size:
+		w.find(Finding{Code: HeadSize, Place: w.head.Size + 1, Want: fmt.Sprintf("%d records, as the head says", head.Size), Got: fmt.Sprintf("records and tiles of %d", w.head.Size)})
 	case s.size != head.Size:
 		w.find(Finding{Code: HeadSize, Place: min(s.size, head.Size) + 1, Want: fmt.Sprintf("%d records, as the head says", head.Size), Got: strconv.FormatInt(s.size, 10)})
 	}
@@ -380,8 +399,8 @@ func (p *part) take(at *row, unread error) {
 		leaf, unread = at.leafHash()
 	}
 	committed := leaf
-	e := event{place: at.Seq, id: at.ID, settles: at.Settles, outcome: at.Outcome, millis: at.millis, erased: len(at.person) > 0}
-	if at.Seq > p.size {
+	e := event{place: at.Seq, id: at.ID, settles: at.Settles, outcome: at.Outcome, millis: at.millis, erased: len(at.person) > 0, unplaced: at.Seq > p.size}
+	if e.unplaced {
 		p.unplaced(e)
 	} else if tile := p.stored[at.Seq-p.first]; tile != (Digest{}) {
 		committed = tile

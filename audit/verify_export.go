@@ -225,8 +225,8 @@ func (c *chunk) record(l *RawLine, scan leafScan, size int64) error {
 	if err != nil {
 		return fmt.Errorf("leaf: time: want RFC 3339, got %.40q", scan.time)
 	}
-	e := event{place: l.Place, id: string(scan.id), settles: string(scan.settles), outcome: outcomeOf(scan.outcome), millis: at.UnixMilli(), erased: l.Person == nil}
-	if l.Place > size {
+	e := event{place: l.Place, id: string(scan.id), settles: string(scan.settles), outcome: outcomeOf(scan.outcome), millis: at.UnixMilli(), erased: l.Person == nil, unplaced: l.Place > size}
+	if e.unplaced {
 		c.unplaced(e)
 	}
 	c.tell(e, string(scan.action), string(scan.detail))

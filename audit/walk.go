@@ -23,6 +23,7 @@ type chunk struct {
 	records   int64
 	erased    int64
 	oldest    event // the oldest record behind the head
+	newest    event // the newest one there
 	firstID   string
 	lastMilli int64
 	err       error
@@ -46,6 +47,9 @@ func (c *chunk) add(place int64, committed, computed Digest) {
 func (c *chunk) unplaced(e event) {
 	if c.oldest.place == 0 || e.millis < c.oldest.millis {
 		c.oldest = e
+	}
+	if c.newest.place == 0 || e.millis > c.newest.millis {
+		c.newest = e
 	}
 }
 
@@ -109,6 +113,7 @@ type walk struct {
 	late   []lateSeen
 	story  *story
 	oldest event
+	newest event
 	err    error
 
 	unplacedKnown bool  // whether a record can be told to be behind the head
@@ -180,6 +185,9 @@ func (w *walk) count(c *chunk) {
 	w.story.lastMilli = max(w.story.lastMilli, c.lastMilli)
 	if c.oldest.place > 0 && (w.oldest.place == 0 || c.oldest.millis < w.oldest.millis) {
 		w.oldest = c.oldest
+	}
+	if c.newest.place > 0 && (w.newest.place == 0 || c.newest.millis > w.newest.millis) {
+		w.newest = c.newest
 	}
 	if w.v.Progress != nil {
 		w.v.Progress(w.last, w.total)
@@ -383,15 +391,25 @@ func (w *walk) end(ctx context.Context, now time.Time, books library, pruned int
 	}
 	w.endTree()
 	w.endPlaces(pruned)
-	if w.unplacedKnown && w.oldest.place > 0 && now.Sub(time.UnixMilli(w.oldest.millis)) > unplacedAge {
-		w.find(Finding{Code: RecordUnplaced, Place: w.oldest.place, ID: w.oldest.id, Want: "a place in the tree within " + unplacedAge.String(),
-			Got: fmt.Sprintf("%d records without, this one since %s", w.report.Unplaced, now.Sub(time.UnixMilli(w.oldest.millis)).Round(time.Second))})
-	}
+	w.endUnplaced(now)
 	if err := w.story.end(ctx, now, books.records, w.find); err != nil {
 		return nil, err
 	}
 	w.report.conclude(w.broken, w.unfollowed())
 	return w.report, nil
+}
+
+// endUnplaced reports records that should have their places by now, and those of a time
+// to come, which would never be due.
+func (w *walk) endUnplaced(now time.Time) {
+	for _, e := range []event{w.oldest, w.newest} {
+		age := now.Sub(time.UnixMilli(e.millis))
+		if w.unplacedKnown && e.place > 0 && (age > unplacedAge || age < -aheadOf) {
+			w.find(Finding{Code: RecordUnplaced, Place: e.place, ID: e.id, Want: "a place in the tree within " + unplacedAge.String(),
+				Got: fmt.Sprintf("%d records without, this one since %s", w.report.Unplaced, age.Round(time.Second))})
+			return
+		}
+	}
 }
 
 // unfollowed says what of the story was too much to follow.
@@ -401,6 +419,9 @@ func (w *walk) unfollowed() string {
 	}
 	if w.withheld > 0 {
 		return fmt.Sprintf("%d records are there as hashes alone, and no record says that they were pruned", w.withheld)
+	}
+	if w.story.unsigned {
+		return "a record that says what was pruned or erased has no place in the tree yet: nobody signed it"
 	}
 	if w.story.overflow {
 		return fmt.Sprintf("more than %d records settle what is no open intent", maxUnresolved)
@@ -462,7 +483,7 @@ func (w *walk) endPlaces(mark int64) {
 			w.withheld += max(0, s.to-from+1)
 			continue
 		}
-		w.absent(PruneUnrecorded, from, min(s.to, mark), "a record of "+actionPruned+" with through= and this place or a later one")
+		w.absent(PruneUnrecorded, from, min(s.to, mark), "a record of "+ActionPruned+" with through= and this place or a later one")
 		w.absent(RecordMissing, max(from, mark+1), s.to, "a record")
 	}
 	if w.story.goneMore > 0 {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"time"
 )
 
 // A Witness is what was seen of a log elsewhere: a file of heads, or a file of records,
@@ -32,33 +31,6 @@ type seen struct {
 // NewWitness reads the lines of r. The name says where they are from.
 func NewWitness(name string, r io.Reader) *Witness {
 	return &Witness{name: name, lines: bufio.NewReaderSize(r, MaxLine)}
-}
-
-// headText is a head as files of witnessed heads have it, in JSON:
-// {"time":"…","size":1,"checkpoint":"…"}.
-type headText struct {
-	Time       string `json:"time"`
-	Size       int64  `json:"size"`
-	Checkpoint string `json:"checkpoint"`
-}
-
-// parseHead reads a line of a file of heads. It does not look at the signature.
-func parseHead(line []byte) (Checkpoint, error) {
-	var text headText
-	if err := strictly(line, &text); err != nil {
-		return Checkpoint{}, err
-	}
-	if _, err := time.Parse(time.RFC3339, text.Time); err != nil {
-		return Checkpoint{}, fmt.Errorf("time: want RFC 3339, got %.40q", text.Time)
-	}
-	c, err := claimed(text.Checkpoint)
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
-	}
-	if c.Size != text.Size {
-		return Checkpoint{}, fmt.Errorf("size: want %d, as the checkpoint has it, got %d", c.Size, text.Size)
-	}
-	return c, nil
 }
 
 // advance reads the next line that can be read. Those that cannot go to unread.
@@ -109,8 +81,8 @@ func skipLine(r *bufio.Reader) error {
 
 // parseSeen reads a line of either kind.
 func parseSeen(line []byte) (seen, error) {
-	if bytes.HasPrefix(line, []byte(`{"time":`)) {
-		c, err := parseHead(line)
+	if bytes.HasPrefix(line, []byte(headBegin)) {
+		_, c, err := ParseHeadLine(line)
 		return seen{at: c.Size, digest: c.Root, note: c.Note}, err
 	}
 	l, err := ParseLine(line)
@@ -143,25 +115,12 @@ func CheckpointWitness(name, checkpoint string) (*Witness, error) {
 // position says where in a witness something is.
 func (w *Witness) position() string { return fmt.Sprintf("%s, line %d", w.name, w.line) }
 
-// endText is the line of an export with the head that its records lead to, in JSON.
-type endText struct {
-	Checkpoint string `json:"checkpoint"`
-}
-
-// parseEnd reads such a line, {"checkpoint":"…"}, without looking at the signature. It
-// is false for a line that is not meant to be one.
+// parseEnd reads the line that ends an export, and is false for a line that is not
+// meant to be one.
 func parseEnd(line []byte) (c Checkpoint, is bool, err error) {
-	const begin = `{"checkpoint":`
-	if !bytes.HasPrefix(line, []byte(begin)) {
+	if !IsCheckpointLine(line) {
 		return c, false, nil
 	}
-	var text endText
-	if err := strictly(line, &text); err != nil {
-		return c, true, err
-	}
-	c, err = claimed(text.Checkpoint)
-	if again := append(appendText([]byte(begin), text.Checkpoint), '}'); err == nil && !bytes.Equal(again, bytes.TrimSuffix(line, []byte("\n"))) {
-		err = errors.New("it is not as AgentKeys writes it: another spelling")
-	}
+	c, err = ParseCheckpointLine(line)
 	return c, true, err
 }

@@ -30,7 +30,7 @@ const (
 
 // auditRecord is one of a mint of AWS credentials: an intent, or its outcome.
 func auditRecord(n int, intent string) audit.Record {
-	r := audit.Record{Time: time.Now(), Action: "mint.aws_credentials", Outcome: audit.Pending, IdentityType: "evm", IdentityValue: tenantA,
+	r := audit.Record{Time: time.Now(), Action: audit.ActionMintAWS, Outcome: audit.Pending, IdentityType: "evm", IdentityValue: tenantA,
 		OmniAccount: fmt.Sprintf("%x", sha256.Sum256([]byte(tenantA))), Wallet: tenantA, KeyID: "ak-oidc-n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg",
 		TokenID: fmt.Sprintf("%026d", n), Source: "2001:db8::1", RequestID: fmt.Sprintf("%026d", n), Tenant: tenantA, Agent: "nightly report",
 		Service: "s3", ScopePath: "reports/2026", GrantID: "grn-ABCDEFGHIJKLMNOP"}

@@ -127,7 +127,7 @@ func showPage(page audit.Page, q auditQuery, caller identity.Identity) api.Audit
 // not who they are beside their wallet, nor where they come from. The salt would let
 // the caller find that out by trying, so the line has none.
 func showEntry(e audit.Seen, full bool) api.AuditEntry {
-	line := audit.RawLine{Place: e.Seq, Leaf: e.Leaf(), Salt: e.Salt}
+	line := audit.RawLine{Place: e.Seq, Hash: e.LeafHash(e.Digest()), Leaf: e.Leaf(), Salt: e.Salt}
 	shown := api.ShownFull
 	switch {
 	case len(e.Person) > 0:
@@ -138,7 +138,6 @@ func showEntry(e audit.Seen, full bool) api.AuditEntry {
 		shown = api.ShownInPart
 		e.OmniAccount, e.IdentityType, e.IdentityValue, e.Source = "", "", "", ""
 	}
-	line.Hash = audit.LeafHash(line.Leaf)
 	return api.AuditEntry{
 		ID: e.ID, Place: e.Seq, Time: e.Time.Unix(), Shown: shown, Action: e.Action, Status: e.Status, Outcome: e.Outcome, Reason: e.Reason, Detail: e.Detail,
 		OmniAccount: e.OmniAccount, IdentityType: e.IdentityType, IdentityValue: e.IdentityValue, Wallet: e.Wallet, Source: e.Source,

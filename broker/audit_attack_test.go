@@ -159,7 +159,7 @@ func TestErasedEntries(t *testing.T) {
 	p, auditing := k.Party(t), signIn(t, k, auditor)
 	before := entries(t, k, auditing, "?order=asc&action="+audit.ActionSignInVerify).Entries[0]
 	err := k.Store.Update(t.Context(), func(tx *sql.Tx) error {
-		e, err := audit.EntryByID(t.Context(), tx, before.ID)
+		e, err := audit.ByID(t.Context(), tx, before.ID)
 		if err != nil {
 			return err
 		}

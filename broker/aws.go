@@ -28,12 +28,15 @@ type AWS struct {
 
 func (a *AWS) check() error {
 	switch {
-	case a.RoleARN == "" || a.Target.Partition == "" || a.Target.Bucket == "" || a.Target.Prefix == "":
-		return fmt.Errorf("making the broker: AWS: want role, partition, bucket and prefix, got %q and %+v", a.RoleARN, a.Target)
+	case a.RoleARN == "":
+		return errors.New("making the broker: AWS: want the ARN of the data role, got none")
 	case a.Session < 15*time.Minute || a.Session > 12*time.Hour:
 		return fmt.Errorf("making the broker: AWS: want sessions of 15 minutes to 12 hours, got %v", a.Session)
 	case a.Token == nil || a.AssumeRole == nil || a.Explain == nil:
 		return errors.New("making the broker: AWS: a maker of tokens, a way to STS and an explanation are all required")
+	}
+	if err := a.Target.Check(); err != nil {
+		return fmt.Errorf("making the broker: AWS: %w", err)
 	}
 	return nil
 }

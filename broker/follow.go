@@ -73,7 +73,7 @@ func (b *Broker) nextEntries(put func(context.Context, ...audit.Entry) error) fu
 		}
 		var entries []audit.Entry
 		err := b.Store.View(ctx, func(tx *sql.Tx) (err error) {
-			entries, err = audit.After(ctx, tx, after, followBatch)
+			entries, err = entriesAfter(ctx, tx, after)
 			return err
 		})
 		if err != nil || len(entries) == 0 {
@@ -81,6 +81,27 @@ func (b *Broker) nextEntries(put func(context.Context, ...audit.Entry) error) fu
 		}
 		return func(ctx context.Context) error { return put(ctx, entries...) }, entries[len(entries)-1].Seq, nil
 	}
+}
+
+// entriesAfter reads the next records. It refuses to pass over one that was not pruned:
+// who waits for the record of a place waits for all before it.
+func entriesAfter(ctx context.Context, tx *sql.Tx, after int64) ([]audit.Entry, error) {
+	entries, err := audit.After(ctx, tx, after, followBatch)
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
+	standing, err := audit.ReadStanding(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	want := max(after, standing.Pruned) + 1
+	for _, e := range entries {
+		if e.Seq > want {
+			return nil, fmt.Errorf("want the record at place %d, got the one at %d: records are missing", want, e.Seq)
+		}
+		want = max(want, e.Seq+1)
+	}
+	return entries, nil
 }
 
 // nextHead finds the head that an anchor lacks.

@@ -2,14 +2,19 @@ package broker
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"agentkeys/audit"
+	"agentkeys/store"
 )
 
 // shelf is an anchor with what there is to bring to it.
@@ -255,6 +260,61 @@ func TestFollowingEnds(t *testing.T) {
 				}
 				close(release)
 			})
+		})
+	}
+}
+
+// An anchor is not brought past a record that is missing: those who wait for a later one
+// would take it to have them all.
+func TestNoRecordIsPassedOver(t *testing.T) {
+	for name, tt := range map[string]struct {
+		tamper string
+		after  int64
+		upto   int64 // 0 for an error
+	}{
+		"all there":           {"SELECT 1", 2, 9},
+		"the next is missing": {"DELETE FROM audit_records WHERE seq = 3", 2, 0},
+		"one further on is":   {"DELETE FROM audit_records WHERE seq = 7", 2, 0},
+		"what was pruned":     {"UPDATE audit_head SET pruned = 4; DELETE FROM audit_records WHERE seq <= 4", 0, 9},
+		"more than that":      {"UPDATE audit_head SET pruned = 4; DELETE FROM audit_records WHERE seq <= 5", 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "agentkeys.db")
+			if err := store.Create(t.Context(), path); err != nil {
+				t.Fatal(err)
+			}
+			s, err := store.Open(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			err = s.Update(t.Context(), func(tx *sql.Tx) error {
+				for range 9 {
+					r := audit.Record{Time: time.Now(), Action: "test", Outcome: audit.Confirmed, RequestID: "r"}
+					if err := audit.Append(t.Context(), tx, &r); err != nil {
+						return err
+					}
+				}
+				_, err := tx.ExecContext(t.Context(), "UPDATE audit_head SET size = 9")
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			db, err := sql.Open("sqlite", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.ExecContext(t.Context(), "DROP TRIGGER audit_records_no_delete; "+tt.tamper); err != nil {
+				t.Fatal(err)
+			}
+			b := &Broker{Config: Config{Store: s}, log: newSequence()}
+			b.log.appended(9, false)
+			bring, upto, err := b.nextEntries(func(context.Context, ...audit.Entry) error { return nil })(t.Context(), tt.after)
+			if tt.upto == 0 && (err == nil || bring != nil) || tt.upto != 0 && (err != nil || upto != tt.upto) {
+				t.Errorf("up to %d, %v; want %d", upto, err, tt.upto)
+			}
 		})
 	}
 }

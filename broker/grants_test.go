@@ -275,7 +275,9 @@ func TestMigrationWindow(t *testing.T) {
 // Without a session policy STS is not asked: a session would have all that the role
 // gives the tenant.
 func TestNoSTSWithoutASessionPolicy(t *testing.T) {
-	k, a := agentkeystest.NewWithAWS(t, func(c *broker.Config) { c.AWS.Target.Prefix = strings.Repeat("p", 900) })
+	var target *grant.Target
+	k, a := agentkeystest.NewWithAWS(t, func(c *broker.Config) { target = &c.AWS.Target })
+	target.Prefix = strings.Repeat("p", 900) // no broker starts with it
 	owner := k.Party(t)
 	req := api.GrantCreateRequest{DaemonAddress: owner.Address(), Service: "s3", ScopePath: "a", ExpiresAt: k.Clock.Now().Add(time.Hour).Unix(), MaxUses: 1}
 	if status, problem := k.Send(t, "POST", api.PathGrantCreate, owner.Session.SessionJWT, req, nil); status != 400 || problem.Code != api.CodeGrantInvalid {
@@ -283,6 +285,26 @@ func TestNoSTSWithoutASessionPolicy(t *testing.T) {
 	}
 	if len(a.Asked()) != 0 {
 		t.Error("STS was asked")
+	}
+}
+
+func TestTargetsThatNoGrantCanHaveAreRefusedAtTheStart(t *testing.T) {
+	var c broker.Config
+	agentkeystest.NewWithAWS(t, func(taken *broker.Config) { c = *taken })
+	for want, change := range map[string]func(*grant.Target){
+		"partition: want one like aws, got \"*\"": func(target *grant.Target) { target.Partition = "*" },
+		"bucket: want":                    func(target *grant.Target) { target.Bucket = "data*" },
+		"prefix: want segments of":        func(target *grant.Target) { target.Prefix = "bots/${aws:username}" },
+		"prefix: want segments that are":  func(target *grant.Target) { target.Prefix = "bots/.." },
+		"want bucket and prefix that let": func(target *grant.Target) { target.Prefix = strings.Repeat("p", 900) },
+	} {
+		changed := *c.AWS
+		change(&changed.Target)
+		refused := c
+		refused.AWS = &changed
+		if _, err := broker.New(refused); err == nil || !strings.Contains(err.Error(), "making the broker: AWS: target of grants: "+want) {
+			t.Errorf("got %v, want a refusal with %q", err, want)
+		}
 	}
 }
 

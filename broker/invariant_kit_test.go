@@ -245,7 +245,7 @@ func (s *state) readOne(id string) func(*sql.Tx) error {
 		if err != nil {
 			return err
 		}
-		s.records[id] = intent
+		s.records[id] = intent.Record
 		var outcome string
 		err = tx.QueryRow("SELECT id FROM audit_records WHERE settles = $1", id).Scan(&outcome)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -258,7 +258,7 @@ func (s *state) readOne(id string) func(*sql.Tx) error {
 		if err != nil {
 			return err
 		}
-		s.outcomes[id] = append(s.outcomes[id], record)
+		s.outcomes[id] = append(s.outcomes[id], record.Record)
 		var back int
 		if err := tx.QueryRow("SELECT count(*) FROM audit_records WHERE settles = $1", outcome).Scan(&back); err != nil || back == 0 {
 			return err

@@ -119,14 +119,14 @@ func (s *state) read(tx *sql.Tx) error {
 	ctx := context.Background()
 	q := audit.Query{Action: "mint.aws_credentials", Limit: audit.MaxLimit}
 	for page := 1; ; page++ {
-		found, err := audit.List(ctx, tx, q)
+		found, err := audit.Find(ctx, tx, q)
 		if err != nil {
 			return err
 		}
 		for _, r := range found {
-			s.records[r.ID] = r
+			s.records[r.ID] = r.Record
 			if r.Outcome == audit.Pending {
-				s.intents = append(s.intents, r)
+				s.intents = append(s.intents, r.Record)
 			}
 			q.Before = r.Seq
 		}

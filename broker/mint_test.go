@@ -28,8 +28,11 @@ import (
 func records(t *testing.T, k *agentkeystest.Broker) []audit.Record {
 	t.Helper()
 	var all []audit.Record
-	err := k.Store.View(context.Background(), func(tx *sql.Tx) (err error) {
-		all, err = audit.List(context.Background(), tx, audit.Query{Limit: audit.MaxLimit})
+	err := k.Store.View(context.Background(), func(tx *sql.Tx) error {
+		found, err := audit.Find(context.Background(), tx, audit.Query{Limit: audit.MaxLimit})
+		for _, e := range found {
+			all = append(all, e.Record)
+		}
 		return err
 	})
 	if err != nil {

@@ -55,6 +55,9 @@ func (b *Broker) commit(c *call, code api.Code, fn func(context.Context, *sql.Tx
 	defer cancel()
 	c.place = 0
 	if err := b.transact(ctx, func(tx *sql.Tx) error { return fn(ctx, tx) }); err != nil {
+		if c.place > 0 { // it may be durable all the same, and then wants its place
+			nudge(b.log.wake)
+		}
 		return b.storeFailed(c, code, err)
 	}
 	if c.place > 0 { // a transaction that wrote nothing shows nothing

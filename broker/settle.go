@@ -92,7 +92,7 @@ func (b *Broker) settleRow(ctx context.Context, tx *sql.Tx, c *call, row *mintRo
 	if err != nil {
 		return err
 	}
-	record := intent
+	record := intent.Record
 	record.ID, record.Time, record.RequestID = "", c.now, c.requestID
 	record.Outcome, record.Reason, record.Settles = audit.Quarantined, string(api.CodeMintInterrupted), intent.ID
 	if ours, err := b.concludeRow(ctx, tx, row, audit.Quarantined, keptRefusal(errInterrupted())); err != nil || !ours {

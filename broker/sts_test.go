@@ -21,16 +21,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
 	"agentkeys/agentkeystest"
+	"agentkeys/api"
 	"agentkeys/broker"
-	"agentkeys/federation"
-	"agentkeys/localaws"
 	"agentkeys/token"
 )
 
@@ -43,67 +39,32 @@ func newSTS(t testing.TB, endpoint string) *broker.STS {
 	return s
 }
 
-// cloud is a broker, and a local AWS that trusts it.
+// cloud is a broker, a local AWS that trusts it, and a way to its STS.
 type cloud struct {
 	*agentkeystest.Broker
-	config federation.Config
-	url    string
-	sts    *broker.STS
+	aws *agentkeystest.AWS
+	sts *broker.STS
 }
 
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
-	c := &cloud{Broker: agentkeystest.New(t)}
-	c.config = federation.Config{
-		Issuer: c.Issuer, Account: "111122223333", Region: "us-east-1", Role: federation.DefaultRole, Bucket: "agentkeys-test",
-		Prefix: federation.DefaultPrefix, TagKey: token.TagKey, Audience: federation.DefaultAudience,
-	}
-	conf := localaws.Config{Dir: t.TempDir(), Account: c.config.Account, Region: c.config.Region, Now: c.Clock.Now}
-	if err := localaws.Create(conf); err != nil {
-		t.Fatal(err)
-	}
-	local, err := localaws.Open(conf)
+	k, a := agentkeystest.NewWithAWS(t)
+	s, err := broker.NewSTS(broker.STSConfig{Region: agentkeystest.Region, Endpoint: a.URL, Now: k.Clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(local)
-	t.Cleanup(func() {
-		server.Close()
-		if err := local.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	c.url = server.URL
-	id, secret := local.AdminCredentials()
-	admin := credentials.NewStaticCredentialsProvider(id, secret, "")
-	documents, err := federation.Render(c.config, federation.Hardened)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clients := federation.AWS{IAM: iam.New(iam.Options{Region: c.config.Region, BaseEndpoint: &c.url, Credentials: admin}), S3: c.s3(admin)}
-	if err := federation.SetUp(t.Context(), clients, c.config, documents, nil); err != nil {
-		t.Fatal(err)
-	}
-	c.sts, err = broker.NewSTS(broker.STSConfig{Region: c.config.Region, Endpoint: c.url, Now: c.Clock.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func (c *cloud) s3(who aws.CredentialsProvider) *s3.Client {
-	return s3.New(s3.Options{Region: c.config.Region, BaseEndpoint: &c.url, Credentials: who, UsePathStyle: true, Retryer: aws.NopRetryer{}})
+	return &cloud{k, a, s}
 }
 
 // call asks for a session of a tenant that reaches one folder of its prefix.
 func (c *cloud) call(jwt token.Secret, folder string) broker.AssumeRole {
 	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []map[string]any{
-		{"Effect": "Allow", "Action": []string{"s3:GetObject", "s3:PutObject"}, "Resource": c.config.BucketARN() + "/" + folder + "*"},
+		{"Effect": "Allow", "Action": []string{"s3:GetObject", "s3:PutObject"}, "Resource": c.aws.Config.BucketARN() + "/" + folder + "*"},
 	}})
 	if err != nil {
 		panic(err) // of strings alone
 	}
-	return broker.AssumeRole{RoleARN: c.config.RoleARN(), SessionName: "agentkeys-test", Policy: string(policy), Token: jwt, Duration: 15 * time.Minute}
+	return broker.AssumeRole{RoleARN: c.aws.Config.RoleARN(), SessionName: "agentkeys-test", Policy: string(policy), Token: jwt, Duration: 15 * time.Minute}
 }
 
 const tenant = "0x00000000000000000000000000000000000000aa"
@@ -116,7 +77,7 @@ func TestSTSGivesCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := c.config.TenantPrefix(tenant)
+	own := c.aws.Config.TenantPrefix(tenant)
 	got, err := c.sts.AssumeRole(t.Context(), c.call(jwt, own+"granted/"))
 	if err != nil {
 		t.Fatal(err)
@@ -130,16 +91,16 @@ func TestSTSGivesCredentials(t *testing.T) {
 	if text := fmt.Sprintf("%+v %#v", got, got); strings.Contains(text, got.SecretAccessKey.Reveal()) || strings.Contains(text, got.SessionToken.Reveal()) {
 		t.Error("the credentials print")
 	}
-	agent := c.s3(credentials.NewStaticCredentialsProvider(got.AccessKeyID, got.SecretAccessKey.Reveal(), got.SessionToken.Reveal()))
+	agent := c.aws.S3(api.MintAWSResponse{AccessKeyID: got.AccessKeyID, SecretAccessKey: got.SecretAccessKey.Reveal(), SessionToken: got.SessionToken.Reveal()})
 	put := func(key string) error {
-		_, err := agent.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &c.config.Bucket, Key: &key, Body: strings.NewReader("x")})
+		_, err := agent.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &c.aws.Config.Bucket, Key: &key, Body: strings.NewReader("x")})
 		return err
 	}
 	if err := put(own + "granted/note"); err != nil {
 		t.Errorf("the granted path: %v", err)
 	}
 	var api smithy.APIError
-	for _, key := range []string{own + "other/note", c.config.TenantPrefix("0x00000000000000000000000000000000000000bb") + "granted/note"} {
+	for _, key := range []string{own + "other/note", c.aws.Config.TenantPrefix("0x00000000000000000000000000000000000000bb") + "granted/note"} {
 		if err := put(key); !errors.As(err, &api) || api.ErrorCode() != "AccessDenied" {
 			t.Errorf("%s: want AccessDenied, got %v", key, err)
 		}
@@ -168,7 +129,7 @@ func TestSTSIsRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := c.call(jwt, c.config.TenantPrefix(tenant))
+			a := c.call(jwt, c.aws.Config.TenantPrefix(tenant))
 			if test.change != nil {
 				test.change(&a)
 			}

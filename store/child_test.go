@@ -16,49 +16,16 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
+	"agentkeys/agentkeystest/child"
 )
 
-// Some tests need another process: to be killed, to be unprivileged, to have a
-// limit, or to hold a lock. They run this test binary again in a role.
-const childRole = "AGENTKEYS_STORE_TEST_ROLE"
-
-func TestMain(m *testing.M) {
-	role := os.Getenv(childRole)
-	if role == "" {
-		goleak.VerifyTestMain(m)
-		return
-	}
-	err := roles[role](os.Args[1:])
-	if err != nil {
-		fmt.Println("error:", err)
-	}
-	os.Exit(0)
-}
+func TestMain(m *testing.M) { child.Main(m, roles) }
 
 var roles = map[string]func(args []string) error{
 	"open":   roleOpen,
 	"create": func(args []string) error { return Create(context.Background(), args[0]) },
 	"write":  roleWrite,
 	"limit":  roleLimit,
-}
-
-// child is the command that plays a role in another process.
-func child(t *testing.T, role string, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), childRole+"="+role)
-	cmd.Stderr = os.Stderr
-	return cmd
-}
-
-func output(t *testing.T, cmd *exec.Cmd) string {
-	t.Helper()
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v: %v", cmd.Args, err)
-	}
-	return string(out)
 }
 
 // roleOpen opens args[0] and puts a row.
@@ -129,7 +96,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	wantErrors(t, []error{Create(t.Context(), path)}, nil)
 	var acknowledged []string
 	for round, lines := range []int{1, 700, 37, 1200, 5, 211} {
-		acknowledged = append(acknowledged, killAfter(t, lines, path, strconv.Itoa(round))...)
+		acknowledged = append(acknowledged, child.KillAfter(t, child.Command(t, "write", path, strconv.Itoa(round)), lines)...)
 		s, err := Open(t.Context(), path)
 		if err != nil {
 			t.Fatalf("opening after the kill: %v", err)
@@ -146,40 +113,6 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 		}
 	}
 	wantIntegrity(t, path)
-}
-
-// killAfter lets a process write until it has acknowledged so many rows, kills
-// it, and returns all that it acknowledged.
-func killAfter(t *testing.T, lines int, path, round string) (acknowledged []string) {
-	t.Helper()
-	cmd := child(t, "write", path, round)
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	cmd.Stdout = w
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	var text []byte
-	buf := make([]byte, 4096)
-	for killed := false; ; {
-		n, err := r.Read(buf)
-		if text = append(text, buf[:n]...); err != nil {
-			break
-		}
-		if !killed && strings.Count(string(text), "\n") >= lines {
-			killed = true
-			wantErrors(t, []error{cmd.Process.Kill()}, nil)
-		}
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Errorf("the writing process ended by itself: %s", text)
-	}
-	acknowledged = strings.Split(string(text), "\n")
-	return acknowledged[:len(acknowledged)-1] // what follows the last line break was cut off
 }
 
 func wantIntegrity(t *testing.T, path string) {
@@ -200,7 +133,7 @@ func wantIntegrity(t *testing.T, path string) {
 func TestDiskErrorStopsWriting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agentkeys.db")
 	wantErrors(t, []error{Create(t.Context(), path)}, nil)
-	lines := strings.Split(strings.TrimSpace(output(t, child(t, "limit", path, "300000"))), "\n")
+	lines := strings.Split(strings.TrimSpace(child.Output(t, child.Command(t, "limit", path, "300000"))), "\n")
 	n := len(lines)
 	if n < 10 || !strings.Contains(lines[n-2], "error: committing: the disk reported an error") {
 		t.Fatalf("want rows, then a failed commit, got %q", lines)
@@ -218,12 +151,12 @@ func TestDiskErrorStopsWriting(t *testing.T) {
 
 func TestSecondProcessIsRefused(t *testing.T) {
 	s, path := newStore(t)
-	out := output(t, child(t, "open", path))
+	out := child.Output(t, child.Command(t, "open", path))
 	if want := fmt.Sprintf("database is in use: process %d has it", os.Getpid()); !strings.Contains(out, want) {
 		t.Errorf("second process printed %q, want %q", out, want)
 	}
 	wantErrors(t, []error{s.Close()}, nil)
-	if out := output(t, child(t, "open", path)); out != "" {
+	if out := child.Output(t, child.Command(t, "open", path)); out != "" {
 		t.Errorf("after Close the second process printed %q, want nothing", out)
 	}
 	wantIDs(t, openStore(t, path), "child")
@@ -247,11 +180,11 @@ func TestWithoutPermission(t *testing.T) {
 			if tt.role == "open" {
 				wantErrors(t, []error{Create(t.Context(), path), os.Remove(lockPath(path)), os.Chmod(path, tt.file)}, nil, nil, nil)
 			}
-			cmd := child(t, tt.role, path)
+			cmd := child.Command(t, tt.role, path)
 			disown(t, cmd, folder)
 			wantErrors(t, []error{os.Chmod(folder, tt.folder)}, nil)
 			t.Cleanup(func() { _ = os.Chmod(folder, 0o700) })
-			out := output(t, cmd)
+			out := child.Output(t, cmd)
 			if !strings.Contains(out, tt.want) || !strings.Contains(out, path) || strings.Count(out, "\n") != 1 {
 				t.Errorf("got %q, want one line with %q and %q", out, tt.want, path)
 			}

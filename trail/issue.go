@@ -31,9 +31,9 @@ func issuesOf(records []audit.Record) []*issue {
 	var all []*issue
 	for _, r := range records {
 		switch {
-		case r.Action == ActionToken && r.Outcome == audit.Issued:
+		case r.Action == audit.ActionMintOIDC && r.Outcome == audit.Issued:
 			all = append(all, &issue{record: r, at: r.Time, token: true})
-		case r.Action == ActionCredentials && (r.Outcome == audit.Pending || r.Settles != ""):
+		case r.Action == audit.ActionMintAWS && (r.Outcome == audit.Pending || r.Settles != ""):
 			intent := r.ID // or, by way of an outcome that was taken back, the one before it
 			for range 2 {
 				intent = cmp.Or(settled[intent], intent)

@@ -159,8 +159,11 @@ func (x *kit) trust(actions string, others ...string) {
 func (x *kit) records() []audit.Record {
 	x.Helper()
 	var all []audit.Record
-	x.ok(x.Store.View(x.Context(), func(tx *sql.Tx) (err error) {
-		all, err = audit.List(x.Context(), tx, audit.Query{Limit: audit.MaxLimit})
+	x.ok(x.Store.View(x.Context(), func(tx *sql.Tx) error {
+		found, err := audit.Find(x.Context(), tx, audit.Query{Limit: audit.MaxLimit})
+		for _, e := range found {
+			all = append(all, e.Record)
+		}
 		return err
 	}))
 	if x.tamper != nil {
@@ -172,7 +175,7 @@ func (x *kit) records() []audit.Record {
 // without takes the records of an outcome away.
 func without(outcome string) func([]audit.Record) []audit.Record {
 	return func(all []audit.Record) []audit.Record {
-		return slices.DeleteFunc(all, func(r audit.Record) bool { return r.Outcome == outcome && r.Action == trail.ActionCredentials })
+		return slices.DeleteFunc(all, func(r audit.Record) bool { return r.Outcome == outcome && r.Action == audit.ActionMintAWS })
 	}
 }
 

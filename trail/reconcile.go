@@ -23,12 +23,6 @@ const (
 	leeway = 5 * time.Minute
 )
 
-// The actions whose records account for sessions.
-const (
-	ActionCredentials = audit.ActionMintAWS
-	ActionToken       = audit.ActionMintOIDC
-)
-
 // A Scope says what is compared.
 type Scope struct {
 	Role     string // ARN of the data role

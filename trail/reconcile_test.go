@@ -98,7 +98,7 @@ func TestTokenThatWasNotGiven(t *testing.T) {
 	x.wantFindings(x.reconcile())
 	x.tamper = func(all []audit.Record) []audit.Record {
 		for i := range all {
-			if all[i].Action == trail.ActionToken {
+			if all[i].Action == audit.ActionMintOIDC {
 				all[i].Outcome = audit.Refused
 			}
 		}
@@ -400,7 +400,7 @@ func TestRecordOfAnotherTenant(t *testing.T) {
 	} {
 		x.tamper = func(all []audit.Record) []audit.Record {
 			for i := range all {
-				if all[i].Action == trail.ActionCredentials {
+				if all[i].Action == audit.ActionMintAWS {
 					change(&all[i])
 				}
 			}
@@ -454,14 +454,14 @@ func TestSourceIdentityIsTheJTI(t *testing.T) {
 	for _, r := range x.records() {
 		byJTI[r.Action] = r.TokenID
 	}
-	x.exchanged(x.signed(x.owner, byJTI[trail.ActionToken]), "mine")
+	x.exchanged(x.signed(x.owner, byJTI[audit.ActionMintOIDC]), "mine")
 	r := x.reconcile()
 	x.wantFindings(r)
 	if r.Counts.BySource != 1 || r.Counts.ByKey != 1 {
 		t.Errorf("counts: %+v", r.Counts)
 	}
 	// The token of the broker's own mint has one session; this is another.
-	x.exchanged(x.signed(x.owner, byJTI[trail.ActionCredentials]), "any-name")
+	x.exchanged(x.signed(x.owner, byJTI[audit.ActionMintAWS]), "any-name")
 	x.wantFindings(x.reconcile(), trail.Duplicate)
 }
 

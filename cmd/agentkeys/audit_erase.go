@@ -28,12 +28,14 @@ func (p *program) auditErase() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "erase --data-dir DIR (--account ID | --identity TYPE:VALUE) [--dry-run]",
 		Short: "Erase a person from the database of a broker that does not run",
-		Long: `Takes a person out of the database: the account, its sign-ins and remembered calls, its name in the grants it gave and
-received, which end, and the personal members of every audit record that is about it. The records stay, with a digest in
-the place of what is gone, so the log still verifies; that somebody was erased is itself recorded.
+		Long: `Takes a person out of the database: the account, its sign-ins and remembered calls, its name in the
+grants it gave and received, which end, and the personal members of every audit record that is about
+it. The records stay, with a digest in the place of what is gone, so the log still verifies; that
+somebody was erased is itself recorded.
 
-It reaches this database alone. Anchor files, exports, backups, the log stream and AWS CloudTrail have their own copies:
-docs/audit-events.md says what to do about each. Whoever can still sign in has a new account after the next sign-in.
+It reaches this database alone. Anchor files, exports, backups, the log stream and AWS CloudTrail
+have their own copies: docs/audit-events.md says what to do about each. Whoever can still sign in
+has a new account after the next sign-in.
 
 Stop the broker first. Without --dry-run there is no way back.`,
 		Example: `  agentkeys audit erase --data-dir /var/lib/agentkeys --identity email:ada@example.org --dry-run`,
@@ -113,7 +115,10 @@ func alone(ctx context.Context, path string, do func(*store.Store) error) (err e
 	if err != nil {
 		return databaseHint(err)
 	}
-	if err := errors.Join(do(db), db.Close()); err != nil {
+	if err = unchanged(ctx, db); err == nil {
+		err = do(db)
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
 	if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {

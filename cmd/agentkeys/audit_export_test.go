@@ -280,7 +280,7 @@ func TestImportRefuses(t *testing.T) {
 	}{
 		{[]string{whole}, exitUsage, "--key is needed"},
 		{[]string{"--key", l.vkey}, exitUsage, "requires at least 1 arg"},
-		{[]string{"--key", "x", whole}, exitUsage, `want a verifier key such as agentkeys keygen --show prints (name+hash+base64), got "x"`},
+		{[]string{"--key", "x", whole}, exitUsage, `--key: want a verifier key or a file of them, got "x"`},
 		{[]string{"--key", other.vkey, whole}, exitBroken, "whole: line 11: opening checkpoint: want a signature by"},
 		{[]string{"--key", l.vkey, bare}, exitUsage, "want a checkpoint, and there is none in the files"},
 		{[]string{"--key", l.vkey, gap}, exitBroken, "gap: line 5: want the record at place 5, got that at place 6"},

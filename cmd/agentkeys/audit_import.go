@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
+	"agentkeys/anchor"
 	"agentkeys/audit"
 	"agentkeys/store"
 )
@@ -42,7 +42,8 @@ A file of an anchor has the same lines without a checkpoint. Then --checkpoint n
 one, or --heads the broker's file of heads, whose last one is taken. Records behind it are put in as
 well. Nothing that is signed vouches for those; the broker gives them their place in the tree.`,
 		Example: `  agentkeys init --data-dir /var/lib/agentkeys
-  agentkeys audit import --data-dir /var/lib/agentkeys --key "$(cat audit.vkey)" audit-1.ndjson audit-2.ndjson`,
+  agentkeys audit import --data-dir /var/lib/agentkeys --key audit.vkey \
+      audit-1.ndjson audit-2.ndjson`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			path, err := p.databasePath(cmd, o.dataDir)
@@ -59,7 +60,7 @@ well. Nothing that is signed vouches for those; the broker gives them their plac
 		},
 	}
 	o.bind(cmd)
-	cmd.Flags().StringArrayVar(&o.keys, "key", nil, "`VKEY`, a verifier key of the log (name+hash+base64)")
+	cmd.Flags().StringArrayVar(&o.keys, "key", nil, "`VKEY`, the verifier key of the log (name+hash+base64), or a file with a key a line")
 	cmd.Flags().StringVar(&o.checkpoint, "checkpoint", "", "`FILE` that is a checkpoint of the log")
 	cmd.Flags().StringVar(&o.heads, "heads", "", "`FILE` of heads, as the broker keeps one")
 	cmd.Flags().BoolVar(&o.allowPruned, "allow-pruned", false, "also take records that were pruned behind ones that are there")
@@ -67,9 +68,9 @@ well. Nothing that is signed vouches for those; the broker gives them their plac
 }
 
 func (p *program) runImport(ctx context.Context, path string, files []string, o importOptions) (err error) {
-	keys, err := parseVerifiers(o.keys)
+	keys, err := readVerifiers("key", o.keys)
 	if err != nil {
-		return usage(fmt.Errorf("--key: %w", err))
+		return err
 	}
 	checkpoints, err := o.collect(files, keys)
 	if err != nil {
@@ -84,6 +85,9 @@ func (p *program) runImport(ctx context.Context, path string, files []string, o 
 		return databaseHint(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := unchanged(ctx, db); err != nil {
+		return err
+	}
 	var done audit.Restored
 	err = db.Update(ctx, func(tx *sql.Tx) (err error) {
 		done, err = restoreFiles(ctx, tx, files, checkpoints, o.allowPruned)
@@ -97,22 +101,6 @@ func (p *program) runImport(ctx context.Context, path string, files []string, o 
 	}
 	p.tellImport(done)
 	return nil
-}
-
-// parseVerifiers reads the keys of one log.
-func parseVerifiers(texts []string) ([]note.Verifier, error) {
-	var keys []note.Verifier
-	for _, text := range texts {
-		key, err := note.NewVerifier(text)
-		if err != nil {
-			return nil, fmt.Errorf("want a verifier key such as agentkeys keygen --show prints (name+hash+base64), got %q", text)
-		}
-		if len(keys) > 0 && key.Name() != keys[0].Name() {
-			return nil, fmt.Errorf("want the keys of one log, got those of %q and %q", keys[0].Name(), key.Name())
-		}
-		keys = append(keys, key)
-	}
-	return keys, nil
 }
 
 // collect opens all checkpoints there are with the keys of the log.
@@ -160,24 +148,25 @@ func (o *importOptions) collect(files []string, keys []note.Verifier) (all []aud
 
 // lastHead is the checkpoint in the last whole line of a file of heads.
 func lastHead(path string) (string, error) {
-	var head struct {
-		Checkpoint string `json:"checkpoint"`
-	}
-	var last []byte
-	err := eachLine(path, func(line []byte) error {
-		last = append(last[:0], line...)
-		return nil
-	})
-	if len(last) == 0 {
-		return "", errors.Join(err, errors.New("want a line with a checkpoint, got none"))
-	}
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // a line that its writer did not finish
+	f, err := os.Open(path)
+	if err != nil {
 		return "", err
 	}
-	if err := json.Unmarshal(last, &head); err != nil {
-		return "", fmt.Errorf("want the last line to be JSON with a checkpoint: %w", err)
+	defer f.Close()
+	var last anchor.Seen
+	for seen, err := range anchor.ReadCheckpoints(f) {
+		if errors.Is(err, anchor.ErrCutOff) { // its writer did not finish this line
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		last = seen
 	}
-	return head.Checkpoint, nil
+	if last.Note == "" {
+		return "", errors.New("want a line with a checkpoint, got none")
+	}
+	return last.Note, nil
 }
 
 // eachLine calls fn with each line of a regular file, its line break among it, and

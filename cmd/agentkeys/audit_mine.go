@@ -22,7 +22,7 @@ type auditMineOptions struct {
 	signInOptions
 	query    client.AuditQuery
 	limit    int
-	verifier string
+	verifier []string
 	lines    bool
 }
 
@@ -31,14 +31,14 @@ type auditMineOptions struct {
 func (p *program) auditMine() *cobra.Command {
 	var o auditMineOptions
 	cmd := &cobra.Command{
-		Use:   "mine --broker URL --wallet FILE [--verifier KEY]",
+		Use:   "mine --broker URL --wallet FILE [--verifier VKEY|FILE]",
 		Short: "Read over HTTP what the log has about you, and verify it",
-		Long: `Asks the broker for the records that concern you, the newest first: what you did, and what agents did
-in your prefix. An auditor gets the records of everybody. The broker records that you asked.
+		Long: `Asks the broker for the records that concern you, the newest first: what you did, and what agents
+did in your prefix. An auditor gets the records of everybody. The broker records that you asked.
 
---verifier is the public key of the log, as "agentkeys keygen --purpose audit --show" prints it on the
-broker's host and the operator hands it out. With it each record is held against its proof, and the
-first that does not hold is an error. A record has its proof a second after it was made.
+--verifier is the public key of the log, as "agentkeys keygen --purpose audit --show" prints it on
+the broker's host and the operator hands it out. With it each record is held against its proof, and
+the first that does not hold is an error. A record has its proof a second after it was made.
 
 --lines prints the records as exports have them.`,
 		Args: usageArgs(cobra.NoArgs),
@@ -60,17 +60,17 @@ first that does not hold is an error. A record has its proof a second after it w
 	f.StringVar(&o.query.Account, "account", "", "only records of this omni `ACCOUNT`; another's for auditors alone")
 	f.StringVar(&o.query.Tenant, "tenant", "", "only records in the prefix of this `TENANT`; another's for auditors alone")
 	f.IntVar(&o.limit, "limit", 100, "`N`, the most records to print")
-	f.StringVar(&o.verifier, "verifier", "", "public `KEY` of the log (name+hash+base64), to verify the records by")
+	f.StringArrayVar(&o.verifier, "verifier", nil, "`VKEY`, the verifier key of the log (name+hash+base64), or a file with a key a line")
 	f.BoolVar(&o.lines, "lines", false, "print the records as exports have them")
 	return cmd
 }
 
 func (p *program) runAuditMine(ctx context.Context, o auditMineOptions) error {
-	var verifier note.Verifier
-	if o.verifier != "" {
+	var keys []note.Verifier
+	if len(o.verifier) > 0 {
 		var err error
-		if verifier, err = note.NewVerifier(o.verifier); err != nil {
-			return usage(fmt.Errorf("--verifier: want a key such as agentkeys keygen --show prints (name+hash+base64), got %q", o.verifier))
+		if keys, err = readVerifiers("verifier", o.verifier); err != nil {
+			return err
 		}
 	}
 	c, err := o.signIn(ctx)
@@ -87,11 +87,11 @@ func (p *program) runAuditMine(ctx context.Context, o auditMineOptions) error {
 			break
 		}
 	}
-	if verifier != nil {
-		if err := verifyEntries(ctx, c.Client, verifier, found); err != nil {
+	if len(keys) > 0 {
+		if err := verifyEntries(ctx, c.Client, keys, found); err != nil {
 			return err
 		}
-		fmt.Fprintln(p.stderr, printable(fmt.Sprintf("verified: %d records are in the log %s", len(found), verifier.Name())))
+		fmt.Fprintln(p.stderr, printable(fmt.Sprintf("verified: %d records are in the log %s", len(found), keys[0].Name())))
 	}
 	if o.lines {
 		for _, e := range found {
@@ -105,8 +105,8 @@ func (p *program) runAuditMine(ctx context.Context, o auditMineOptions) error {
 }
 
 // verifyEntries holds each entry against its line, the line against its proof, and the
-// proof against the key.
-func verifyEntries(ctx context.Context, c *client.Client, v note.Verifier, entries []api.AuditEntry) error {
+// proof against the keys.
+func verifyEntries(ctx context.Context, c *client.Client, keys []note.Verifier, entries []api.AuditEntry) error {
 	for _, e := range entries {
 		leaf, err := checkLine(e)
 		if err != nil {
@@ -125,7 +125,7 @@ func verifyEntries(ctx context.Context, c *client.Client, v note.Verifier, entri
 			err = fmt.Errorf("want the proof of place %d, got that of %d", e.Place, proof.Index+1)
 		}
 		if err == nil {
-			_, err = proof.Verify(v.Name(), []note.Verifier{v}, leaf)
+			_, err = proof.Verify(keys[0].Name(), keys, leaf)
 		}
 		if err != nil {
 			return hint{fmt.Errorf("verifying record %.40q: %w", e.ID, err), "the broker shows what its log does not have, or the key is of another log: ask the operator, and keep the output of --lines"}

@@ -42,8 +42,10 @@ verify-proof" takes both.
 A record has its place in the tree within a second of being written.
 
 Exit status: 0 proven, 1 the record is not what the tree has, 3 it could not be looked at.`,
-		Example: `  agentkeys audit prove 01J9ZX3VJ6Q1T5N8M4C2B7E0KD --data-dir /var/lib/agentkeys --entry record.json --out record.tlog-proof`,
-		Args:    usageArgs(cobra.ExactArgs(1)),
+		Example: `  agentkeys audit prove 01J9ZX3VJ6Q1T5N8M4C2B7E0KD --data-dir /var/lib/agentkeys \
+      --entry record.json --out record.tlog-proof
+  agentkeys audit verify-proof record.tlog-proof --key audit.vkey --entry record.json`,
+		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return inconclusive(p.proveRecord(cmd, &o, args[0]))
 		},
@@ -107,7 +109,7 @@ func (p *program) obtainProof(cmd *cobra.Command, o *proveRecordOptions, id stri
 	}
 	err = p.readDatabase(cmd, o.dataDir, func(ctx context.Context, db *store.Store) error {
 		return db.View(ctx, func(tx *sql.Tx) error {
-			entry, err := audit.EntryByID(ctx, tx, id)
+			entry, err := audit.ByID(ctx, tx, id)
 			if err != nil {
 				return err
 			}
@@ -120,7 +122,7 @@ func (p *program) obtainProof(cmd *cobra.Command, o *proveRecordOptions, id stri
 	case errors.Is(err, audit.ErrChanged):
 		err = status{exitBroken, err}
 	case errors.Is(err, sql.ErrNoRows):
-		err = hint{fmt.Errorf("the log has no record %q", id), `"agentkeys audit query" lists records with their IDs`}
+		err = hint{fmt.Errorf("the log has no record %q", id), `"agentkeys audit show PLACE" prints the id of the record at a place`}
 	case errors.Is(err, audit.ErrNotInTree):
 		err = hint{err, "a running broker gives it one within a second: try again"}
 	}
@@ -184,7 +186,7 @@ Exit status: 0 proven, 1 it is no proof of that, 3 a file could not be read, 2 w
 }
 
 func (p *program) verifyProof(cmd *cobra.Command, o *verifyProofOptions, path string) error {
-	keys, err := readVerifiers(cmd, o.keys)
+	keys, err := readVerifiers("key", o.keys)
 	if err != nil {
 		return err
 	}

@@ -39,16 +39,19 @@ func (p *program) auditPrune() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune --data-dir DIR (--keep-days N | --before TIME) --exported FILE --key VKEY [--dry-run]",
 		Short: "Delete old records that were exported; the log stays verifiable",
-		Long: `Deletes the oldest records from the database of a broker that does not run, and keeps their hashes: the tree, its heads
-and every proof stay as they are. That records were pruned, and the digest of the export they are in, is itself recorded.
+		Long: `Deletes the oldest records from the database of a broker that does not run, and keeps their hashes:
+the tree, its heads and every proof stay as they are. That records were pruned, and the digest of
+the export they are in, is itself recorded.
 
-Nothing goes that is not in the export, line by line as the log has it now, under a checkpoint that one of the keys has
-signed ("agentkeys audit export" writes both). Nothing goes either that an anchor does not have yet, nor an intent without
-an outcome, nor anything less than a day old. Keep the export: what it holds is nowhere else.
+Nothing goes that is not in the export, line by line as the log has it now, under a checkpoint that
+one of the keys has signed ("agentkeys audit export" writes both). Nothing goes either that an
+anchor does not have yet, nor an intent without an outcome, nor anything less than a day old. Keep
+the export: what it holds is nowhere else.
 
 Stop the broker first. The file of the database keeps its size; what is free in it is used again.`,
-		Example: `  agentkeys audit prune --data-dir /var/lib/agentkeys --keep-days 400 --exported /mnt/archive/2026.ndjson --key "$AUDIT_KEY"`,
-		Args:    usageArgs(cobra.NoArgs),
+		Example: `  agentkeys audit prune --data-dir /var/lib/agentkeys --keep-days 400 \
+      --exported /mnt/archive/2026.ndjson --key audit.vkey`,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := p.databasePath(cmd, o.dataDir)
 			if err != nil {
@@ -68,7 +71,7 @@ Stop the broker first. The file of the database keeps its size; what is free in 
 	cmd.Flags().StringVar(&o.before, "before", "", "prune what is older than `TIME`, such as 2026-01-31T00:00:00Z")
 	cmd.Flags().IntVar(&o.keepDays, "keep-days", 0, "prune what is older than `N` days, 1 to 36600")
 	cmd.Flags().StringVar(&o.exported, "exported", "", "`FILE` with the export of what is to go")
-	cmd.Flags().StringArrayVar(&o.keys, "key", nil, "`VKEY`, a verifier key of the log (name+hash+base64)")
+	cmd.Flags().StringArrayVar(&o.keys, "key", nil, "`VKEY`, the verifier key of the log (name+hash+base64), or a file with a key a line")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would go, and delete nothing")
 	return cmd
 }
@@ -95,9 +98,9 @@ func (o pruneOptions) horizon(cmd *cobra.Command, now time.Time) (time.Time, err
 }
 
 func (p *program) prune(ctx context.Context, path string, before time.Time, o pruneOptions) error {
-	keys, err := parseVerifiers(o.keys)
+	keys, err := readVerifiers("key", o.keys)
 	if err != nil {
-		return usage(fmt.Errorf("--key: %w", err))
+		return err
 	}
 	open := func(text string) (audit.Checkpoint, error) {
 		return audit.OpenCheckpoint(text, keys[0].Name(), keys...)

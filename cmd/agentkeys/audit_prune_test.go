@@ -43,7 +43,11 @@ func TestAuditPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(text)
-	args := []string{"--keep-days", "10", "--exported", out, "--key", l.vkey}
+	key := filepath.Join(t.TempDir(), "audit.vkey")
+	if err := os.WriteFile(key, []byte(l.vkey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--keep-days", "10", "--exported", out, "--key", key}
 
 	l.audit(t, "prune", args...).refused(t, exitBroken, "database is in use", "stop the other broker first")
 	l.close(t)

@@ -229,13 +229,20 @@ func readPage(ctx context.Context, tx *sql.Tx, o queryOptions) ([]queried, error
 	return page, nil
 }
 
-// outcomeOf is what came of an intent, "" while nothing has.
-func outcomeOf(ctx context.Context, tx *sql.Tx, id string) (string, error) {
-	e, err := audit.Settling(ctx, tx, id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
+// outcomeOf is what came of an intent, "" while nothing has. What was taken back has an
+// outcome of its outcome.
+func outcomeOf(ctx context.Context, tx *sql.Tx, id string) (outcome string, err error) {
+	for range 2 {
+		e, err := audit.Settling(ctx, tx, id)
+		if errors.Is(err, sql.ErrNoRows) {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		outcome, id = e.Outcome, e.ID
 	}
-	return e.Outcome, err
+	return outcome, nil
 }
 
 // knownAction refuses an action that the log does not have.

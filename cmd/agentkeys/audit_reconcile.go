@@ -52,7 +52,8 @@ from the broker's BROKER_* variables, or from --role and --issuer.
 Exit status: 0 clean; 1 findings, or it failed; 2 wrong use; 3 inconclusive: files that cannot be
 read, or that do not cover what is asked.`,
 		Example: `  aws s3 sync s3://acme-trail/AWSLogs/111122223333/CloudTrail/us-east-1/2026/12/07 trail
-  agentkeys audit reconcile --cloudtrail trail --config federation.json --data-dir /var/lib/agentkeys`,
+  agentkeys audit reconcile --cloudtrail trail --config federation.json \
+      --data-dir /var/lib/agentkeys`,
 		Args: usageArgs(cobra.ArbitraryArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.files = append(o.files, args...)
@@ -194,18 +195,19 @@ func readMints(ctx context.Context, path string, since time.Time) (records []aud
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	err = db.View(ctx, func(tx *sql.Tx) error {
-		for _, action := range []string{trail.ActionCredentials, trail.ActionToken} {
+		for _, action := range []string{audit.ActionMintAWS, audit.ActionMintOIDC} {
 			q := audit.Query{Action: action, Since: since, Limit: audit.MaxLimit}
 			for {
-				page, err := audit.List(ctx, tx, q)
+				page, err := audit.Find(ctx, tx, q)
 				if err != nil {
 					return err
 				}
-				records = append(records, page...)
+				for _, e := range page {
+					records, q.Before = append(records, e.Record), e.Seq
+				}
 				if len(page) < q.Limit {
 					break
 				}
-				q.Before = page[len(page)-1].Seq
 			}
 		}
 		return nil

@@ -89,7 +89,7 @@ func (s *shown) find(ctx context.Context, tx *sql.Tx, standing audit.Standing, n
 	if notPlace == nil {
 		s.Entry, err = audit.AtPlace(ctx, tx, place)
 	} else {
-		s.Entry, err = audit.EntryByID(ctx, tx, strings.ToUpper(name))
+		s.Entry, err = audit.ByID(ctx, tx, strings.ToUpper(name))
 	}
 	switch {
 	case err == nil || !errors.Is(err, sql.ErrNoRows):
@@ -108,7 +108,7 @@ func (s *shown) find(ctx context.Context, tx *sql.Tx, standing audit.Standing, n
 func chainOf(ctx context.Context, tx *sql.Tx, e audit.Entry) ([]audit.Entry, error) {
 	chain := []audit.Entry{e}
 	for first := e; first.Settles != ""; {
-		before, err := audit.EntryByID(ctx, tx, first.Settles)
+		before, err := audit.ByID(ctx, tx, first.Settles)
 		if errors.Is(err, sql.ErrNoRows) { // it was pruned
 			break
 		}

@@ -49,7 +49,7 @@ who kept something from after that: the broker's file of heads (--heads, and of 
 
 Exit status: 0 INTACT and COMPLETE, 1 a finding, 3 the log or a verdict could not be looked at,
 2 wrong use.`,
-		Example: `  agentkeys audit verify --data-dir /var/lib/agentkeys --key audit.vkey --anchor /mnt/audit/anchor.jsonl
+		Example: `  agentkeys audit verify --data-dir /var/lib/agentkeys --key audit.vkey --anchor /mnt/audit/heads
   agentkeys audit verify --export audit.ndjson --key audit.vkey --checkpoint last-week.txt --json`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,7 +81,7 @@ func (p *program) verifyLog(cmd *cobra.Command, o *verifyOptions) error {
 	if o.export != "" && cmd.Flags().Changed("data-dir") {
 		return lacking(cmd, "--data-dir and --export: want one of them")
 	}
-	keys, err := readVerifiers(cmd, o.keys)
+	keys, err := readVerifiers("key", o.keys)
 	if err != nil {
 		return err
 	}
@@ -109,6 +109,9 @@ func (p *program) verifyLog(cmd *cobra.Command, o *verifyOptions) error {
 func (p *program) runVerification(cmd *cobra.Command, o *verifyOptions, v *audit.Verification, seen *witnessFiles) (report *audit.Report, err error) {
 	if o.export == "" {
 		err = p.readDatabase(cmd, o.dataDir, func(ctx context.Context, db *store.Store) error {
+			if v.Schema, err = db.SchemaChanges(ctx); err != nil {
+				return err
+			}
 			report, err = v.Database(ctx, db.View)
 			return err
 		})
@@ -140,36 +143,38 @@ func verdictStatus(r *audit.Report) error {
 	return status{code: exitInconclusive}
 }
 
+// verifierHint says where a verifier key comes from.
+const verifierHint = `"agentkeys keygen --purpose audit --show FILE --issuer URL" prints the key of a log`
+
 // readVerifiers reads the verifier keys of one log, each from the command line or from
-// a file.
-func readVerifiers(cmd *cobra.Command, texts []string) ([]note.Verifier, error) {
+// a file. The flag is the one that names them.
+func readVerifiers(flag string, texts []string) ([]note.Verifier, error) {
 	var keys []note.Verifier
 	for _, text := range texts {
 		lines := []string{text}
 		if _, err := note.NewVerifier(text); err != nil {
 			content, err := os.ReadFile(text)
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil, usage(hint{fmt.Errorf("--key: want a verifier key or a file of them, got %q", text),
-					`"agentkeys keygen --purpose audit --show FILE --issuer URL" prints the key of a log`})
+				return nil, usage(hint{fmt.Errorf("--%s: want a verifier key or a file of them, got %q", flag, text), verifierHint})
 			}
 			if err != nil {
-				return nil, fmt.Errorf("--key: %w", err)
+				return nil, fmt.Errorf("--%s: %w", flag, err)
 			}
 			lines = strings.Fields(string(content))
 		}
 		for _, line := range lines {
 			key, err := note.NewVerifier(line)
 			if err != nil {
-				return nil, usage(fmt.Errorf("--key: want a verifier key (name+hash+base64), got %.80q", line))
+				return nil, usage(fmt.Errorf("--%s: want a verifier key (name+hash+base64), got %.80q", flag, line))
 			}
 			if len(keys) > 0 && key.Name() != keys[0].Name() {
-				return nil, usage(fmt.Errorf("--key: want the keys of one log, got those of %q and %q", keys[0].Name(), key.Name()))
+				return nil, usage(fmt.Errorf("--%s: want the keys of one log, got those of %q and %q", flag, keys[0].Name(), key.Name()))
 			}
 			keys = append(keys, key)
 		}
 	}
 	if len(keys) == 0 {
-		return nil, lacking(cmd, "--key is missing: without the log's verifier key nobody vouches for it")
+		return nil, usage(hint{fmt.Errorf("--%s is missing: without the log's verifier key nobody vouches for it", flag), verifierHint})
 	}
 	return keys, nil
 }

@@ -117,7 +117,8 @@ func (f *logFolder) fill(t *testing.T, s *store.Store, records int) {
 	save(t, f.anchor, string(lines))
 }
 
-// tamper runs SQL behind the broker's back.
+// tamper runs SQL behind the broker's back, without the triggers of the table, and puts
+// them back.
 func (f *logFolder) tamper(t *testing.T, statements ...string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(f.dir, databaseFile))
@@ -125,7 +126,14 @@ func (f *logFolder) tamper(t *testing.T, statements ...string) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	for _, s := range append([]string{"DROP TRIGGER audit_records_no_update", "DROP TRIGGER audit_records_no_delete"}, statements...) {
+	for _, name := range []string{"audit_records_no_update", "audit_records_no_delete"} {
+		var text string
+		if err := db.QueryRowContext(t.Context(), "SELECT sql FROM sqlite_schema WHERE name = $1", name).Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		statements = append(append([]string{"DROP TRIGGER " + name}, statements...), text)
+	}
+	for _, s := range statements {
 		if _, err := db.ExecContext(t.Context(), s); err != nil {
 			t.Fatalf("%s: %v", s, err)
 		}
@@ -160,7 +168,7 @@ func TestAuditVerifyCommand(t *testing.T) {
 		"another key":             {"--data-dir DIR --key OTHER", 1, "head_unsigned"},
 		"an anchor of another":    {"--data-dir DIR --key DIR/audit.vkey --anchor SMALL/anchor.jsonl", 1, "completeness: INCOMPLETE"},
 		"as JSON":                 {"--data-dir DIR --key DIR/audit.vkey --json", 0, `"completeness": "COMPLETE"`},
-		"no key":                  {"--data-dir DIR", 2, "--key is missing"},
+		"no key":                  {"--data-dir DIR", 2, "nobody vouches for it\nagentkeys: hint: \"agentkeys keygen --purpose audit --show FILE"},
 		"a key that is none":      {"--data-dir DIR --key nowhere", 2, "--key: want a verifier key or a file of them"},
 		"a file that holds none":  {"--data-dir DIR --key DIR/heads", 2, "--key: want a verifier key"},
 		"no database":             {"--data-dir DIR/nowhere --key DIR/audit.vkey", 3, "it does not exist"},
@@ -281,7 +289,7 @@ func TestAuditProveAndVerifyProof(t *testing.T) {
 	must(3, "no such file", "verify-proof", path("nowhere"), "--key", f.key, "--entry", path("entry"))
 	must(1, "reading proof", "verify-proof", f.key, "--key", f.key)
 
-	must(3, "has no record", "prove", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--data-dir", f.dir)
+	must(3, "has no record \"01ARZ3NDEKTSV4RRFFQ69G5FAV\"\nagentkeys: hint: \"agentkeys audit show PLACE\"", "prove", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--data-dir", f.dir)
 	must(3, "no place in the tree yet", "prove", f.ids[300], "--data-dir", f.dir)
 	f.tamper(t, "UPDATE audit_records SET reason = 'x' WHERE seq = 42")
 	must(1, "it was changed", "prove", f.ids[41], "--data-dir", f.dir)

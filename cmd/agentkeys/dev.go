@@ -130,19 +130,11 @@ func (p *program) serveDev(ctx context.Context, dir, trail string, state devStat
 	if err := checkClock(ctx, db, time.Now()); err != nil {
 		return hint{err, "set the clock, or start over in another folder"}
 	}
-	parts, _, err := assemble(c, keys, db, log)
-	if err != nil {
-		return err
-	}
-	files, err := openAuditFiles(c)
+	b, files, err := openBroker(ctx, c, keys, db, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, files.close()) }()
-	b, err := takeOver(ctx, parts, files)
-	if err != nil {
-		return err
-	}
 	defer background(ctx, b.Run)()
 	local := awsConfig(dir, log)
 	local.CloudTrail = trail
@@ -346,6 +338,12 @@ three lists are allowed, AccessDenied and, after that, grant_revoked:
   "$AK" grant revoke --broker $BROKER --wallet "$STATE/alice.key" $GRANT
   as_bob s3 ls $OBJECTS/$ALICE/reports/
 
+What the broker recorded of all this (-f goes on with what comes), and whether its log is whole:
+
+  "$AK" audit tail --data-dir "$STATE"
+  VERIFIER=$("$AK" keygen --purpose audit --show "$STATE/{{.AuditKey}}" --issuer $BROKER)
+  "$AK" audit verify --data-dir "$STATE" --key $VERIFIER
+
 The administrator of the local account, to change what you like:
 
   unset AWS_SESSION_TOKEN; export \
@@ -386,7 +384,7 @@ func (p *program) printDev(dir string, state devState, made bool, a *localAWS) e
 		configuration = ""
 	}
 	return devText.Execute(p.stdout, map[string]any{
-		"Federation": configuration, "OIDCKey": oidcKeyFile,
+		"Federation": configuration, "OIDCKey": oidcKeyFile, "AuditKey": auditKeyFile,
 		"Issuer": state.Issuer, "AWS": a.url, "Account": localAccount, "Region": localRegion, "Dir": dir, "Made": made,
 		"Bucket": state.Bucket, "Role": localRole, "Prefix": localPrefix, "Program": program,
 		"Alice": state.Wallets["alice"], "AliceTag": strings.ToLower(state.Wallets["alice"]),

@@ -223,70 +223,63 @@ func (c caller) allGrants(ctx context.Context) ([]api.Grant, error) {
 }
 
 func (p *program) grantShow() *cobra.Command {
-	var o grantOptions
-	cmd := &cobra.Command{
+	return p.aboutGrant(&cobra.Command{
 		Use:   "show --broker URL --wallet FILE GRANT",
 		Short: "Show all about one grant",
 		Long: `Shows one grant to its owner or to its daemon: what it allows, how often it was used, the audit record of the last
 use, and the name of the sessions at AWS, as CloudTrail and "aws sts get-caller-identity" show it.`,
-		Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := need(cmd, "broker", "wallet"); err != nil {
-				return err
-			}
-			c, err := o.signIn(cmd.Context())
-			if err != nil {
-				return err
-			}
-			g, err := c.GrantShow(cmd.Context(), c.session.SessionJWT, args[0])
-			if err != nil {
-				return refusal(err)
-			}
-			if o.json {
-				return writeJSON(p.stdout, g)
-			}
-			return writeGrant(p.stdout, g)
-		},
-	}
-	o.bind(cmd)
-	cmd.Flags().BoolVar(&o.json, "json", false, "print the grant as JSON")
-	return cmd
+	}, "print the grant as JSON", func(ctx context.Context, c caller, id string, json bool) error {
+		g, err := c.GrantShow(ctx, c.session.SessionJWT, id)
+		if err != nil {
+			return refusal(err)
+		}
+		if json {
+			return writeJSON(p.stdout, g)
+		}
+		return writeGrant(p.stdout, g)
+	})
 }
 
 func (p *program) grantRevoke() *cobra.Command {
-	var o grantOptions
-	cmd := &cobra.Command{
+	return p.aboutGrant(&cobra.Command{
 		Use:   "revoke --broker URL --wallet FILE GRANT",
 		Short: "End a grant now",
 		Long: `Ends a grant of yours. The daemon's next call for credentials is refused; to revoke a grant again changes nothing.
 Credentials that are out already work until they end by themselves; until when at the latest is told on standard error.
 To end them now is for the operator of the AWS side: "agentkeys revoke" ends the live AWS sessions of a tenant.`,
-		Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := need(cmd, "broker", "wallet"); err != nil {
-				return err
-			}
-			c, err := o.signIn(cmd.Context())
-			if err != nil {
-				return err
-			}
-			done, err := c.GrantRevoke(cmd.Context(), c.session.SessionJWT, args[0])
-			if err != nil {
-				return refusal(err)
-			}
-			if o.json {
-				return writeJSON(p.stdout, done)
-			}
-			fmt.Fprintf(p.stdout, "revoked %s at %s\n", printable(done.GrantID), moment(done.RevokedAt))
-			g, err := c.GrantShow(cmd.Context(), c.session.SessionJWT, done.GrantID)
-			if err != nil {
-				return fmt.Errorf("the grant is revoked; what is left of it is not known: %w", err)
-			}
-			writeLeft(p.stderr, g)
-			return nil
-		},
+	}, "print the answer as JSON", func(ctx context.Context, c caller, id string, json bool) error {
+		done, err := c.GrantRevoke(ctx, c.session.SessionJWT, id)
+		if err != nil {
+			return refusal(err)
+		}
+		if json {
+			return writeJSON(p.stdout, done)
+		}
+		fmt.Fprintf(p.stdout, "revoked %s at %s\n", printable(done.GrantID), moment(done.RevokedAt))
+		g, err := c.GrantShow(ctx, c.session.SessionJWT, done.GrantID)
+		if err != nil {
+			return fmt.Errorf("the grant is revoked; what is left of it is not known: %w", err)
+		}
+		writeLeft(p.stderr, g)
+		return nil
+	})
+}
+
+// aboutGrant completes a command that signs in and does something with one grant.
+func (p *program) aboutGrant(cmd *cobra.Command, json string, do func(ctx context.Context, c caller, id string, json bool) error) *cobra.Command {
+	var o grantOptions
+	cmd.Args = usageArgs(cobra.ExactArgs(1))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := need(cmd, "broker", "wallet"); err != nil {
+			return err
+		}
+		c, err := o.signIn(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), c, args[0], o.json)
 	}
 	o.bind(cmd)
-	cmd.Flags().BoolVar(&o.json, "json", false, "print the answer as JSON")
+	cmd.Flags().BoolVar(&o.json, "json", false, json)
 	return cmd
 }

@@ -31,13 +31,13 @@ func (p *program) keygen() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keygen --purpose oidc|session|audit|wallet (--out FILE | --show FILE [--issuer URL])",
 		Short: "Make a key file, mode 0600, never over an existing one",
-		Long: `Makes a new key and writes it to a file of mode 0600, and prints its id, or the address of a wallet. An existing file is
-never touched; --show prints the id or the address of one.
+		Long: `Makes a new key and writes it to a file of mode 0600, and prints its id, or the address of a wallet.
+An existing file is never touched; --show prints the id or the address of one.
 
   oidc     signs the web identity tokens that AWS takes; its public part is published as the JWKS
   session  signs the session tokens that this broker alone takes
-  audit    signs the heads of the audit log. With --issuer, --show prints the verifier key of that broker's log,
-           which checks them: keep it where the broker's host cannot change it
+  audit    signs the heads of the audit log. With --issuer, --show prints the verifier key of that
+           broker's log, which checks them: keep it where the broker's host cannot change it
   wallet   an Ethereum key for an agent that signs in (a line of hexadecimal digits)`,
 		Example: `  agentkeys keygen --purpose oidc --out oidc.jwk
   agentkeys keygen --purpose audit --show audit.jwk --issuer https://broker.example.com
@@ -174,14 +174,15 @@ func (p *program) init() *cobra.Command {
 	var o initFlags
 	cmd := &cobra.Command{
 		Use:   "init --data-dir DIR [--heads-file FILE] [--anchor-file FILE] [--checkpoints-file FILE]",
-		Short: "Make the data folder, its database and the files of the audit log; agentkeys serve never does",
+		Short: "Make the data folder, its database and the files of the audit log, which serve never does",
 		Long: `Makes what agentkeys serve wants to find, and never anything over what is there already.
 
-  --data-dir          the data folder with its database (BROKER_DATA_DIR), and the file of heads in it
-  --heads-file        the file of heads in another place, best on another disk (BROKER_AUDIT_HEADS_FILE)
-  --anchor-file       a second file for the audit records, best on another disk (BROKER_AUDIT_ANCHOR_FILE)
-  --checkpoints-file  a second file for the heads of the audit log, best on another disk
-                      (BROKER_AUDIT_CHECKPOINTS_FILE)
+  --data-dir          the data folder with its database (BROKER_DATA_DIR), and its file of heads
+  --heads-file        the file of heads in another place (BROKER_AUDIT_HEADS_FILE)
+  --anchor-file       a second file for the audit records (BROKER_AUDIT_ANCHOR_FILE)
+  --checkpoints-file  a second file for the heads of the audit log (BROKER_AUDIT_CHECKPOINTS_FILE)
+
+The files are best on another disk than the database, and out of reach of who can write to that.
 
 Each of the files can be made alone, for a broker that has its database.`,
 		Example: "  agentkeys init --data-dir /var/lib/agentkeys --anchor-file /mnt/audit/anchor.jsonl",
@@ -233,6 +234,9 @@ func (p *program) initData(ctx context.Context, dir string) error {
 	}
 	path := filepath.Join(dir, databaseFile)
 	if err := store.Create(ctx, path); err != nil {
+		if _, missing := os.Lstat(path); missing == nil {
+			return hint{err, "it is never made over; without --data-dir, init makes the files of the audit log alone, for a broker that has its database"}
+		}
 		return err
 	}
 	fmt.Fprintf(p.stdout, "made %s\n", path)

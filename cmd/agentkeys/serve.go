@@ -72,19 +72,11 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 			return hint{err, "set the clock; if the newest record's time is the wrong one, start once with --accept-clock"}
 		}
 	}
-	parts, _, err := assemble(c, keys, db, log)
-	if err != nil {
-		return err
-	}
-	files, err := openAuditFiles(c)
+	b, files, err := openBroker(ctx, c, keys, db, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, files.close()) }()
-	b, err := takeOver(ctx, parts, files)
-	if err != nil {
-		return err
-	}
 	defer background(ctx, b.Run)()
 	public, err := listen(c.Bind, "BROKER_BIND")
 	if err != nil {
@@ -108,6 +100,24 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	err = errors.Join(serveAll(ctx, servers, c.ShutdownGrace), b.Stop(ctx))
 	log.Info("stopped")
 	return err
+}
+
+// openBroker makes the broker over a database with the files of its audit log, which
+// are the caller's to close once it has stopped.
+func openBroker(ctx context.Context, c config.Config, keys keySet, db *store.Store, log *slog.Logger) (*broker.Broker, *auditFiles, error) {
+	parts, _, err := assemble(c, keys, db, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := openAuditFiles(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := takeOver(ctx, parts, files)
+	if err != nil {
+		return nil, nil, errors.Join(err, files.close())
+	}
+	return b, files, nil
 }
 
 // takeOver holds the audit log against what was seen of it, makes the broker and
@@ -279,9 +289,9 @@ func certified(oidc *token.Keyring, certificates []*token.Certificate, log *slog
 
 // checkClock refuses a clock that lies before the newest record.
 func checkClock(ctx context.Context, db *store.Store, now time.Time) error {
-	var newest []audit.Record
+	var newest []audit.Entry
 	err := db.View(ctx, func(tx *sql.Tx) (err error) {
-		newest, err = audit.List(ctx, tx, audit.Query{Limit: 1})
+		newest, err = audit.Find(ctx, tx, audit.Query{Limit: 1})
 		return err
 	})
 	if err != nil || len(newest) == 0 {

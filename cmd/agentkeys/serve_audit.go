@@ -80,7 +80,10 @@ func openAuditFiles(c config.Config) (f *auditFiles, err error) {
 	}()
 	path := cmp.Or(c.HeadsFile, filepath.Join(c.DataDir, headsFile))
 	if f.heads, err = anchor.OpenCheckpoints(path, time.Now); err != nil {
-		return f, auditFileHint(err, "agentkeys init --heads-file "+path+" makes one, for a new broker alone: it held what shows that the log was not cut")
+		if errors.Is(err, fs.ErrNotExist) { // its command is another than that of the checkpoints
+			err = fmt.Errorf("opening file of heads %q: %w", path, fs.ErrNotExist)
+		}
+		return f, auditFileHint(err, "for a broker that never had one, agentkeys init --heads-file "+path+" makes it; if there was one, find it: it shows that the log was not cut")
 	}
 	if c.AnchorFile != "" {
 		if f.file, err = anchor.OpenFile(c.AnchorFile); err != nil {
@@ -149,10 +152,27 @@ func checkAudit(ctx context.Context, db *store.Store, log *audit.Log, f *auditFi
 		}
 		return f.recordedIn(ctx, tx, head)
 	})
+	var unsigned *note.UnverifiedNoteError
+	if errors.As(err, &unsigned) {
+		return hint{err, `if the audit key was changed, put the verifier key of the one before into BROKER_AUDIT_OLD_KEYS; see "Changing the audit key" in docs/runbook.md`}
+	}
+	if err == nil {
+		err = unchanged(ctx, db)
+	}
 	if err != nil {
 		return hint{err, `do not make another file or database in its place; see "The audit log does not extend what was seen of it" in docs/runbook.md`}
 	}
 	return nil
+}
+
+// unchanged refuses a database whose schema somebody changed: a trigger in it can keep a
+// record from being written, and nobody hears of it.
+func unchanged(ctx context.Context, db *store.Store) error {
+	changes, err := db.SchemaChanges(ctx)
+	if err == nil && len(changes) > 0 {
+		err = fmt.Errorf("the schema of the database is not as it was made: %s", strings.Join(changes, ", "))
+	}
+	return err
 }
 
 // extendedBy wants the log to extend the newest heads in the files.
@@ -198,12 +218,12 @@ func (f *auditFiles) recordedIn(ctx context.Context, tx *sql.Tx, head audit.Chec
 
 // hashAt is that of the leaf at a place.
 func hashAt(ctx context.Context, tx *sql.Tx, head audit.Checkpoint, place int64) (audit.Digest, error) {
-	found, err := audit.After(ctx, tx, place-1, 1)
+	e, err := audit.AtPlace(ctx, tx, place)
 	switch {
-	case err != nil:
+	case err == nil:
+		return e.LeafHash(e.Digest()), nil
+	case !errors.Is(err, sql.ErrNoRows):
 		return audit.Digest{}, err
-	case len(found) > 0 && found[0].Seq == place:
-		return found[0].LeafHash(found[0].Digest()), nil
 	case place > head.Size:
 		return audit.Digest{}, errors.New("the database has none there: it was cut or put back to an earlier copy")
 	}

@@ -45,19 +45,11 @@ func runFor(ctx context.Context, c config.Config, records int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	parts, _, err := assemble(c, keys, db, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	files, err := openAuditFiles(c)
+	b, files, err := openBroker(ctx, c, keys, db, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, files.close()) }()
-	b, err := takeOver(ctx, parts, files)
-	if err != nil {
-		return err
-	}
 	for range records {
 		err := db.Update(ctx, func(tx *sql.Tx) error {
 			return audit.Append(ctx, tx, &audit.Record{Time: time.Now(), Action: "test", Outcome: audit.Confirmed, RequestID: "r"})
@@ -120,6 +112,12 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, `the anchor file "ANCHOR", which ends with the record at place 12: want the hash .*, got .* in the database: it was forked`},
+		"a trigger that keeps records out": {func(t *testing.T, w *world) {
+			execute(t, w.DataDir, "CREATE TRIGGER quiet BEFORE INSERT ON audit_records WHEN NEW.action = 'test' BEGIN SELECT RAISE(IGNORE); END")
+		}, `the schema of the database is not as it was made: the trigger "quiet" is not AgentKeys'`},
+		"a trigger that was taken away": {func(t *testing.T, w *world) {
+			execute(t, w.DataDir, "DROP TRIGGER audit_records_no_delete")
+		}, "the trigger audit_records_no_delete is missing"},
 		"a new database": {func(t *testing.T, w *world) {
 			path := filepath.Join(w.DataDir, databaseFile)
 			if err := errors.Join(os.Remove(path), store.Create(t.Context(), path)); err != nil {
@@ -137,7 +135,7 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 			if err := os.Remove(filepath.Join(w.DataDir, headsFile)); err != nil {
 				t.Fatal(err)
 			}
-		}, `opening file of checkpoints "HEADS": file does not exist`},
+		}, `opening file of heads "HEADS": file does not exist`},
 		"a torn head": {func(t *testing.T, w *world) {
 			if err := os.Truncate(filepath.Join(w.DataDir, headsFile), 40); err != nil {
 				t.Fatal(err)
@@ -178,6 +176,9 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 			}
 			want := strings.NewReplacer("HEADS", heads, "ANCHOR", w.AnchorFile, "CHECKPOINTS", w.CheckpointsFile).Replace(tt.want)
 			var h hint
+			if errors.As(err, &h) && strings.Contains(h.text, "BROKER_AUDIT_OLD_KEYS") != (name == "another key") {
+				t.Errorf("the next step is %q", h.text)
+			}
 			if err == nil || !matches(want, err.Error()) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v, want one line with %s", err, want)
 			}
@@ -185,6 +186,19 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 				t.Error("it does not say what to do next")
 			}
 		})
+	}
+}
+
+// execute runs SQL behind the broker's back.
+func execute(t *testing.T, dir, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(dir, databaseFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), statement); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -96,8 +96,8 @@ func TestServeSettlesWhatWasLeft(t *testing.T) {
 	serveUntilReady(t, c)
 	withStore(t, dir, func(db *store.Store) error {
 		return db.View(t.Context(), func(tx *sql.Tx) error {
-			records, err := audit.List(t.Context(), tx, audit.Query{Limit: 20})
-			settles := func(r audit.Record) bool { return r.Settles == intent.ID && r.Outcome == audit.Quarantined }
+			records, err := audit.Find(t.Context(), tx, audit.Query{Limit: 20})
+			settles := func(r audit.Entry) bool { return r.Settles == intent.ID && r.Outcome == audit.Quarantined }
 			if err == nil && !slices.ContainsFunc(records, settles) {
 				t.Errorf("got %+v, want the outcome of %s", records, intent.ID)
 			}

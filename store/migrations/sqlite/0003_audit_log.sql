@@ -10,7 +10,7 @@ ALTER TABLE audit_records ADD COLUMN person BLOB NOT NULL DEFAULT x'';
 
 -- The head of the log: how many records have their place in the tree, and the signed
 -- checkpoint that says so. The first unhashed records were written before there was a
--- tree, and have neither salt nor hash. Of the first pruned records the leaves alone
+-- tree, and have no hash. Of the first pruned records the leaves alone
 -- are kept.
 CREATE TABLE audit_head (
     id       INTEGER PRIMARY KEY CHECK (id = 1),
@@ -47,6 +47,7 @@ CREATE INDEX audit_records_grant ON audit_records (grant_id, seq) WHERE grant_id
 -- A record can be erased: its personal members go, and their digest takes their place.
 -- Nothing else of it changes, and it cannot be undone.
 DROP TRIGGER audit_records_no_update;
+UPDATE audit_records SET salt = randomblob(16);
 -- +goose StatementBegin
 CREATE TRIGGER audit_records_no_update BEFORE UPDATE ON audit_records
 WHEN NOT (OLD.person = x'' AND length(NEW.person) = 32 AND NEW.salt = x''
