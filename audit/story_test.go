@@ -252,6 +252,13 @@ func TestVerifyDatabaseThatCannotBeRead(t *testing.T) {
 	if !errors.Is(err, errDisk) {
 		t.Errorf("%v, want %v", err, errDisk)
 	}
+	l.with(t, func(s *store.Store) {
+		v := l.verification()
+		v.Witnesses = []*audit.Witness{audit.NewWitness("heads", brokenDisk{})}
+		if r, err := v.Database(t.Context(), s.View); !errors.Is(err, errDisk) {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
 	l.tamper(t, "DROP TABLE audit_tiles")
 	l.with(t, func(s *store.Store) {
 		if r, err := l.verification().Database(t.Context(), s.View); err == nil {

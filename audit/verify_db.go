@@ -177,13 +177,17 @@ func work(ctx context.Context, tx *sql.Tx, team *crew, states chan<- state, star
 		return context.Cause(ctx)
 	}
 	reader := &rowReader{ctx: context.WithoutCancel(ctx), tx: tx, state: s} // a context to watch costs more than a row
-	for j := range team.jobs {
-		if ctx.Err() != nil {
+	for {
+		select {
+		case j, more := <-team.jobs:
+			if !more {
+				return nil
+			}
+			j.out <- reader.read(j)
+		case <-ctx.Done(): // it may be that nobody ever gives out a part
 			return context.Cause(ctx)
 		}
-		j.out <- reader.read(j)
 	}
-	return nil
 }
 
 // head is what the head claims to be, signed or not.
