@@ -233,7 +233,7 @@ func TestBrokerProcess(t *testing.T) {
 // roleLock holds the database's lock, as a shell of SQLite does that an operator
 // left in a transaction.
 func roleLock(t *testing.T, setup processSetup) error {
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(setup.Dir, "agentkeys.db"))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(setup.Dir, "agentkeys.db")+"?_pragma=busy_timeout(10000)") // the broker may just be writing
 	must(t, err)
 	defer db.Close()
 	db.SetMaxOpenConns(1)
