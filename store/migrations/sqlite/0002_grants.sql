@@ -1,8 +1,5 @@
 -- +goose Up
 
--- A CHECK spells out its alternatives: for IN with three or more SQLite builds a
--- table of them for every row that is written.
-
 -- What an agent may ask for. seq keeps the order in which grants were made.
 --
 -- standing is 0 once a grant is revoked or used up, and 1 before; 2 marks what a
@@ -27,7 +24,7 @@ CREATE TABLE grants (
     revoked_at     INTEGER,
     last_used_at   INTEGER,
     last_record_id TEXT    NOT NULL,
-    standing       INTEGER NOT NULL CHECK (standing BETWEEN 0 AND 2
+    standing       INTEGER NOT NULL CHECK (standing IN (0, 1, 2)
                            AND (standing = 0) = (revoked_at IS NOT NULL OR used_count = max_uses))
 ) STRICT;
 
@@ -49,8 +46,7 @@ CREATE TABLE mints (
     idempotency_key TEXT,
     body_hash       BLOB    NOT NULL,
     record_id       TEXT    NOT NULL,
-    state           TEXT    NOT NULL CHECK (state = 'pending' OR state = 'refused' OR state = 'confirmed'
-                            OR state = 'failed' OR state = 'quarantined'),
+    state           TEXT    NOT NULL CHECK (state IN ('pending', 'refused', 'confirmed', 'failed', 'quarantined')),
     settle_by       INTEGER NOT NULL,
     forget_at       INTEGER NOT NULL,
     answer          BLOB,
