@@ -1,7 +1,7 @@
 package localaws
 
 import (
-	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -240,40 +240,48 @@ func TestConcurrentWriters(t *testing.T) {
 	}
 }
 
-// TestWritesWaitOutsideTheLock holds a put up at the lock: its file is on disk
-// by then, and what became of the key meanwhile still counts.
-func TestWritesWaitOutsideTheLock(t *testing.T) {
+// TestPutThatStallsHoldsNothingUp holds that a put whose body is still under way lets
+// other writers in, and that what became of its key meanwhile still counts.
+func TestPutThatStallsHoldsNothingUp(t *testing.T) {
 	a, admin := newBucket(t)
-	b := a.server.s3
-	bkt, _ := b.find(testBucket)
-	drafts := func() int {
-		files, err := filepath.Glob(filepath.Join(bkt.dir, "objects", "tmp-*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(files)
+	const half = 1 << 16 // more than what the client keeps back
+	presigned, err := s3sdk.NewPresignClient(admin).PresignPutObject(t.Context(), &s3sdk.PutObjectInput{Bucket: aws.String(testBucket), Key: aws.String("k"), ContentLength: aws.Int64(2 * half), IfNoneMatch: aws.String("*")})
+	if err != nil {
+		t.Fatal(err)
 	}
-	// A reader keeps writers out, and lets the put look its bucket up.
-	b.mu.RLock()
-	done := make(chan error, 1)
+	body, rest := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), presigned.Method, presigned.URL, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header, r.ContentLength = presigned.SignedHeader.Clone(), 2*half
+	status := make(chan string, 1)
 	go func() {
-		_, err := admin.PutObject(context.Background(), &s3sdk.PutObjectInput{Bucket: aws.String(testBucket), Key: aws.String("k"), Body: strings.NewReader("late"), IfNoneMatch: aws.String("*")})
-		done <- err
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			status <- err.Error()
+			return
+		}
+		defer answer.Body.Close()
+		text, _ := io.ReadAll(answer.Body)
+		status <- fmt.Sprintf("%d %s", answer.StatusCode, text)
 	}()
-	for deadline := time.Now().Add(20 * time.Second); drafts() == 0; time.Sleep(time.Millisecond) {
+	_, _ = rest.Write(make([]byte, half))
+	for deadline := time.Now().Add(20 * time.Second); a.dataFiles() == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			b.mu.RUnlock()
-			t.Fatalf("the put wrote nothing before it had the lock; %v", <-done)
+			rest.Close()
+			t.Fatalf("the put that stalls has written nothing: %s", <-status)
 		}
 	}
-	if bkt.objects["k"] != nil {
-		t.Error("the put took effect without the lock")
+	put(t, admin, "k", "first")
+	_, _ = rest.Write(make([]byte, half))
+	if got := <-status; !strings.HasPrefix(got, "412 ") {
+		t.Errorf("the put that stalled: got %s, want 412", got)
 	}
-	first := &s3Object{Key: "k", Data: "none"}
-	bkt.objects["k"] = first // the one writer besides this test waits for the lock
-	b.mu.RUnlock()
-	wantCode(t, <-done, "PreconditionFailed")
-	if bkt.objects["k"] != first || drafts() != 0 || a.dataFiles() != 0 {
-		t.Errorf("got object %+v, %d drafts and %d data files; want the first object and nothing else", bkt.objects["k"], drafts(), a.dataFiles())
+	if got, err := get(admin, "k"); err != nil || got != "first" {
+		t.Errorf("got an object of %d bytes, %v; want the first", len(got), err)
+	}
+	if files := a.dataFiles(); files != 1 {
+		t.Errorf("got %d data files, want that of the first object", files)
 	}
 }

@@ -3,6 +3,7 @@ package trail
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -144,7 +145,7 @@ func sessionNameOf(arn string) string { return arn[strings.LastIndex(arn, "/")+1
 // checkRecords looks for the sessions of the records that name credentials.
 func (m *match) checkRecords() {
 	for _, i := range m.issues {
-		if !m.window.has(i.at) {
+		if !m.concerns(i) {
 			continue
 		}
 		if i.token {
@@ -162,6 +163,13 @@ func (m *match) checkRecords() {
 				Found:    "none in the files"})
 		}
 	}
+}
+
+// concerns says whether a record is of the window: made in it, or of a session that
+// was. An event's time is cut to the second, so the record that the first event of
+// the files belongs to may be earlier than they are.
+func (m *match) concerns(i *issue) bool {
+	return m.window.has(i.at) || slices.ContainsFunc(i.sessions, func(e *Event) bool { return m.window.has(e.Time) })
 }
 
 // checkAltered notes events that say one thing here and another there.

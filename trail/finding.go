@@ -119,7 +119,7 @@ type Counts struct {
 	Uses         int `json:"uses"`          // events by credentials of the role, in the window
 	UsedKeys     int `json:"used_keys"`     // of so many credentials
 	UnplacedKeys int `json:"unplaced_keys"` // of these, sessions from before the files
-	Records      int `json:"records"`       // of credentials, in the window
+	Records      int `json:"records"`       // of credentials, in the window or of a session of it
 	Pending      int `json:"not_yet"`       // of these, too late for their event to be due
-	Tokens       int `json:"token_records"` // records of tokens that the broker gave out, in the window
+	Tokens       int `json:"token_records"` // records of tokens that the broker gave out, likewise
 }

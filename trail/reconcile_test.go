@@ -307,6 +307,25 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// The record of a mint is a moment older than the event of its session, and the files
+// may begin between the two.
+func TestRecordBeforeTheFirstEvent(t *testing.T) {
+	x := newKit(t)
+	x.minted()
+	x.ownToken(x.owner)
+	x.tamper = func(all []audit.Record) []audit.Record {
+		for i := range all {
+			all[i].Time = all[i].Time.Add(-1500 * time.Millisecond)
+		}
+		return all
+	}
+	r := x.reconcile()
+	x.wantFindings(r)
+	if r.Counts.Sessions != 1 || r.Counts.Records != 1 || r.Counts.Tokens != 0 {
+		t.Errorf("counts: %+v", r.Counts)
+	}
+}
+
 // Whose session began before the files do cannot be told, unless a record has its
 // access key id.
 func TestSessionsFromBeforeTheFiles(t *testing.T) {
