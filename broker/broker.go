@@ -22,6 +22,7 @@ import (
 
 	"agentkeys/audit"
 	"agentkeys/auth"
+	"agentkeys/grant"
 	"agentkeys/identity"
 	"agentkeys/store"
 	"agentkeys/token"
@@ -70,6 +71,7 @@ type Broker struct {
 	clock     clock
 	recording recording
 	budgets   budgets
+	grants    grant.Known
 	refusals  *refusals
 	started   time.Time
 	metrics   *metrics

@@ -68,7 +68,9 @@ func (b *Broker) checkFresh(m *mint, now time.Time) *api.Error {
 	return nil
 }
 
-// authorize finds the grant, compiles what it allows, and takes from the budgets.
+// authorize finds the grant, compiles what it allows, takes from the budgets, and last
+// of all counts the use of the grant, which is where one that was revoked or is used up
+// is found out at the latest.
 func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (refusal, err error) {
 	g, err := b.findGrant(ctx, tx, m, c.now)
 	var none *grant.Error
@@ -87,7 +89,14 @@ func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (r
 	if err != nil {
 		return api.Errorf(api.CodeBadRequest, "intent.scope_path: %v", err), nil
 	}
-	return b.takeMint(c, m), nil
+	if refusal := b.takeMint(c, m); refusal != nil || g.ID == "" {
+		return refusal, nil
+	}
+	err = grant.Use(ctx, tx, g, m.intent.ID, c.now)
+	if errors.As(err, &none) {
+		return none, nil
+	}
+	return nil, err
 }
 
 // findGrant finds the grant for a call. Where the deployment does not require one, a
@@ -95,7 +104,7 @@ func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (r
 // names none is not given another owner's: the choice would be one of tenants.
 func (b *Broker) findGrant(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (grant.Grant, error) {
 	ask := grant.Request{Daemon: m.session.Wallet, Service: m.request.Intent.Service, Path: m.path, GrantID: m.request.Intent.GrantID}
-	g, err := grant.Find(ctx, tx, ask, now)
+	g, err := b.grants.Find(ctx, tx, ask, now)
 	if !b.GrantOptional || ask.GrantID != "" || b.AWS == nil {
 		return g, err
 	}
@@ -154,17 +163,11 @@ func (b *Broker) takeSignIn(c *call) error {
 // may mint.
 const leastSignIns = 60
 
-// begin makes the intent durable with the use of the grant. From here on STS may be
+// begin records the intent. Once that is durable, with the use of the grant, STS may be
 // asked.
 func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error {
 	m.intent.Outcome, m.intent.TokenID = audit.Pending, newTokenID()
-	if err := c.append(ctx, tx, m.intent); err != nil {
-		return err
-	}
-	if m.grant.ID == "" {
-		return nil
-	}
-	return grant.Use(ctx, tx, m.grant, m.intent.ID, c.now)
+	return c.append(ctx, tx, m.intent)
 }
 
 // keepRefusal records a refusal and keeps it as the answer of the call: a request_id
