@@ -28,6 +28,7 @@ lint:
 
 bench:
 	$(GO) run ./bench
+	$(GO) test ./broker -run '^$$' -bench MintAWSOverBare -benchtime 40x
 
 fuzz:
 	@set -e; for package in $$($(GO) list ./...); do \

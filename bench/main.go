@@ -84,7 +84,7 @@ func run(ctx context.Context, each time.Duration) error {
 		return broker.load(ctx, connections, each, calls.mint)
 	}, func(connections int, r result) string {
 		return fmt.Sprintf("%.0f µs", micros(r.cpu-bare[connections].cpu-limits.recover))
-	}, "over a bare mint, less recover")
+	}, "over a bare mint, less recover, with the call to STS")
 }
 
 // callsAhead is how many calls are signed before a load; a load ends with them.
