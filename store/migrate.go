@@ -6,8 +6,10 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
 )
 
 //go:embed migrations/sqlite/*.sql
@@ -52,7 +54,7 @@ func checkSchema(ctx context.Context, path string, migrations fs.FS, readOnly bo
 
 // schemaVersion reads the version of an AgentKeys database without changing it.
 func schemaVersion(ctx context.Context, path string) (version int64, err error) {
-	db, err := openPlain(path, inspectSettings)
+	db, err := openToInspect(path)
 	if err != nil {
 		return 0, err
 	}
@@ -103,6 +105,22 @@ func migrate(ctx context.Context, path string, migrations fs.FS) error {
 		return fmt.Errorf("migrating: %w", err)
 	}
 	return nil
+}
+
+// openToInspect opens a connection that leaves the database and its log as they are. One
+// that may write would move the log of a process that was killed into the database when
+// it closes. Where there is no such log it deletes the files that it makes itself, which
+// one that may not write leaves behind.
+func openToInspect(path string) (*sql.DB, error) {
+	info, err := os.Stat(path + "-wal")
+	if err != nil || info.Size() == 0 {
+		return openPlain(path, inspectSettings)
+	}
+	c, err := sqlite.NewConnector(dsn(path, "ro", inspectSettings))
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(c), nil
 }
 
 // openPlain opens a single connection that may do anything.
