@@ -33,7 +33,7 @@ var inspectSettings = settings[:1]
 
 // checkSchema refuses a database that is not AgentKeys' or too new, and brings
 // an older one up to date, or refuses it if nothing may be changed.
-func checkSchema(ctx context.Context, path string, migrations fs.FS, readOnly bool) error {
+func checkSchema(ctx context.Context, path string, migrations fs.FS, o options) error {
 	have, err := schemaVersion(ctx, path)
 	if err != nil {
 		return err
@@ -46,8 +46,13 @@ func checkSchema(ctx context.Context, path string, migrations fs.FS, readOnly bo
 		return fmt.Errorf("its schema has version %d, this program knows versions up to %d; run the release that wrote it or a later one", have, known)
 	case have == known:
 		return nil
-	case readOnly:
+	case o.readOnly:
 		return fmt.Errorf("its schema has version %d, this program reads version %d; start the broker once to migrate it", have, known)
+	}
+	if o.ready != nil {
+		if err := o.ready(); err != nil {
+			return fmt.Errorf("not upgrading its schema from version %d to %d: %w", have, known, err)
+		}
 	}
 	return migrate(ctx, path, migrations)
 }

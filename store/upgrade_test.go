@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -159,6 +160,29 @@ func TestLandedDatabasesAreUpgraded(t *testing.T) {
 		if twice, err := os.ReadFile(path); err != nil || !bytes.Equal(once, twice) {
 			t.Errorf("a second start changed the file (%v)", err)
 		}
+	})
+}
+
+// An older database is not touched where whoever opens it is not ready for that, and
+// nobody is asked about one of today.
+func TestUpgradeAsksFirst(t *testing.T) {
+	eachLanded(t, func(t *testing.T, release, path string) {
+		before := must(os.ReadFile(path))
+		unready := errors.New("no place for heads")
+		s, err := Open(t.Context(), path, BeforeUpgrade(func() error { return unready }))
+		if release == fmt.Sprint(last) {
+			wantErrors(t, []error{err, s.Close()}, nil, nil)
+			return
+		}
+		wantErrors(t, []error{err}, unready)
+		wantText(t, err, fmt.Sprintf("not upgrading its schema from version %s to %d: no place for heads", release, last))
+		if after := must(os.ReadFile(path)); !bytes.Equal(after, before) {
+			t.Error("the database was changed")
+		}
+		s, err = Open(t.Context(), path, BeforeUpgrade(func() error { return nil }))
+		wantErrors(t, []error{err}, nil)
+		wantToday(t, s, path)
+		wantErrors(t, []error{s.Close()}, nil)
 	})
 }
 
