@@ -116,7 +116,7 @@ func ConnectAWS(t testing.TB, endpoint string) func(*broker.Config) {
 		identities, err := token.NewWebIdentities(token.WebIdentityConfig{
 			Issuer: c.Issuer, Audience: "sts.amazonaws.com", Keys: c.OIDCKeys, TTL: 5 * time.Minute, TagKey: token.TagKey})
 		check(t, err)
-		sts, err := broker.NewSTS(broker.STSConfig{Region: Region, Endpoint: endpoint})
+		sts, err := broker.NewSTS(broker.STSConfig{Region: Region, Endpoint: endpoint, Now: c.Now})
 		check(t, err)
 		c.AWS = &broker.AWS{
 			RoleARN: RoleARN, Target: grant.Target{Partition: "aws", Bucket: Bucket, Prefix: Prefix}, Session: 15 * time.Minute,

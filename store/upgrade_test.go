@@ -31,7 +31,10 @@ func eachLanded(t *testing.T, test func(t *testing.T, release, path string)) {
 		t.Fatal(err)
 	}
 	for _, release := range releases {
-		t.Run(release, func(t *testing.T) { test(t, release, restored(t, release)) })
+		t.Run(release, func(t *testing.T) {
+			t.Parallel()
+			test(t, release, restored(t, release))
+		})
 	}
 }
 
@@ -304,7 +307,7 @@ func TestKilledUpgradeGoesOn(t *testing.T) {
 	eachLanded(t, func(t *testing.T, release, path string) {
 		for _, version := range pending(t, path) {
 			n := len(statementEnds(string(must(fs.ReadFile(migrations(), must(fs.Glob(migrations(), "*.sql"))[version-1])))))
-			for _, at := range slices.Compact([]int{0, n / 2, n - 1}) {
+			for _, at := range slices.Compact([]int{n / 2, n - 1}) {
 				path := restored(t, release)
 				before := contentOf(t, path)
 				if got := child.KillAfter(t, child.Command(t, "upgrade", path, fmt.Sprint(version), fmt.Sprint(at)), 1); len(got) != 1 || got[0] != "halted" {
