@@ -5,6 +5,7 @@ package agentkeystest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -71,6 +72,7 @@ type Parts struct {
 	AuditKey   *token.AuditKey // nil for a new one, over a database that has no head yet
 	HeadsFile  string          // "" for a new one
 	Listener   net.Listener    // nil for one of its own
+	Issuer     string          // "" for the URL of the listener; HTTP and Client find the broker of another there too
 }
 
 // Over is New over parts that there are already.
@@ -81,7 +83,7 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 		check(t, server.Listener.Close())
 		server.Listener = p.Listener
 	}
-	issuer := "http://" + server.Listener.Addr().String()
+	issuer := cmp.Or(p.Issuer, "http://"+server.Listener.Addr().String())
 	k := &Broker{Issuer: issuer, Store: p.Store, Clock: &Clock{now: time.Now().Truncate(time.Millisecond)}, Log: &Log{}}
 
 	k.OIDCKey, k.SessionKey = p.OIDCKey, p.SessionKey
@@ -122,6 +124,11 @@ func Over(t testing.TB, p Parts, changes ...func(*broker.Config)) *Broker {
 	t.Cleanup(k.Stop)
 	t.Cleanup(server.Close)
 	k.HTTP = server.Client()
+	if p.Issuer != "" {
+		k.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
+		}
+	}
 	k.Client, err = client.New(issuer, k.HTTP, client.WithClock(k.Clock.Now))
 	check(t, err)
 	return k

@@ -70,7 +70,16 @@ func NewAtWithAWS(t testing.TB, path string, changes ...func(*broker.Config)) (*
 	t.Helper()
 	a := newAWS(t)
 	k := NewAt(t, path, append([]func(*broker.Config){ConnectAWS(t, a.URL)}, changes...)...)
-	a.setUp(t, k.Issuer, k.Clock.Now)
+	a.setUp(t, k.Issuer, k.Clock.Now, nil)
+	return k, a
+}
+
+// OverWithAWS is NewWithAWS over parts that there are already.
+func OverWithAWS(t testing.TB, p Parts, changes ...func(*broker.Config)) (*Broker, *AWS) {
+	t.Helper()
+	a := newAWS(t)
+	k := Over(t, p, append([]func(*broker.Config){ConnectAWS(t, a.URL)}, changes...)...)
+	a.setUp(t, k.Issuer, k.Clock.Now, k.HTTP)
 	return k, a
 }
 
@@ -81,7 +90,7 @@ func NewWithTrail(t testing.TB, dir string, changes ...func(*broker.Config)) (*B
 	a := newAWS(t)
 	a.trail = dir
 	k := New(t, append([]func(*broker.Config){ConnectAWS(t, a.URL)}, changes...)...)
-	a.setUp(t, k.Issuer, k.Clock.Now)
+	a.setUp(t, k.Issuer, k.Clock.Now, nil)
 	return k, a
 }
 
@@ -89,7 +98,7 @@ func NewWithTrail(t testing.TB, dir string, changes ...func(*broker.Config)) (*B
 func NewAWS(t testing.TB, issuer string, now func() time.Time) *AWS {
 	t.Helper()
 	a := newAWS(t)
-	a.setUp(t, issuer, now)
+	a.setUp(t, issuer, now, nil)
 	return a
 }
 
@@ -107,7 +116,7 @@ func ConnectAWS(t testing.TB, endpoint string) func(*broker.Config) {
 		identities, err := token.NewWebIdentities(token.WebIdentityConfig{
 			Issuer: c.Issuer, Audience: "sts.amazonaws.com", Keys: c.OIDCKeys, TTL: 5 * time.Minute, TagKey: token.TagKey})
 		check(t, err)
-		sts, err := broker.NewSTS(broker.STSConfig{Region: Region, Endpoint: endpoint})
+		sts, err := broker.NewSTS(broker.STSConfig{Region: Region, Endpoint: endpoint, Now: c.Now})
 		check(t, err)
 		c.AWS = &broker.AWS{
 			RoleARN: RoleARN, Target: grant.Target{Partition: "aws", Bucket: Bucket, Prefix: Prefix}, Session: 15 * time.Minute,
@@ -117,9 +126,11 @@ func ConnectAWS(t testing.TB, endpoint string) func(*broker.Config) {
 	}
 }
 
-func (a *AWS) setUp(t testing.TB, issuer string, now func() time.Time) {
+// setUp makes the account, which finds the issuer's keys by the HTTP client, or by one of
+// its own.
+func (a *AWS) setUp(t testing.TB, issuer string, now func() time.Time, client *http.Client) {
 	t.Helper()
-	c := localaws.Config{Dir: t.TempDir(), Account: Account, Region: Region, Now: now, CloudTrail: a.trail}
+	c := localaws.Config{Dir: t.TempDir(), Account: Account, Region: Region, Now: now, CloudTrail: a.trail, HTTPClient: client}
 	check(t, localaws.Create(c))
 	local, err := localaws.Open(c)
 	check(t, err)

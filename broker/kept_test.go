@@ -38,10 +38,24 @@ func TestKeptAnswersAreReadAsTheyWereWritten(t *testing.T) {
 	}
 }
 
+// The release before the tree had credentials in the line, and is upgraded within the
+// minutes in which an answer is asked for again.
+func TestAnswersOfAnEarlierReleaseAreRead(t *testing.T) {
+	const credentials = `{"access_key_id":"ASIA","secret_access_key":"s","session_token":"t","expiration":1772366400,"wallet":"0x00","audit_record_id":"01","anchored":["sqlite"]}`
+	got, err := readKept([]byte(`{"credentials":` + credentials + `,"grant_id":"grn-1"}`))
+	if err != nil || got.GrantID != "grn-1" || got.Code != "" {
+		t.Fatalf("read as %+v, %v", got, err)
+	}
+	if body, err := got.sent(); err != nil || string(body) != credentials {
+		t.Errorf("sent again as %s, %v; want %s", body, err, credentials)
+	}
+}
+
 // What is neither must not become an answer: nil credentials would be released.
 func TestKeptAnswersAreCredentialsOrARefusal(t *testing.T) {
 	for _, text := range []string{
-		``, `{}`, `{"grant_id":"grn-1"}`, `{"credentials":{"access_key_id":"ASIA"}}`, `{"code":""}`, "{\"code\":\"grant_revoked\"}\n{}",
+		``, `{}`, `{"grant_id":"grn-1"}`, `{"credentials":null}`, `{"credentials":{"access_key_id":"ASIA"},"code":"grant_revoked"}`,
+		"{\"credentials\":{\"access_key_id\":\"ASIA\"}}\n{\"access_key_id\":\"ASIB\"}", `{"code":""}`, "{\"code\":\"grant_revoked\"}\n{}",
 		"{}\n", "{}\nnull x", "\n{}", "{\n}", "null",
 	} {
 		if got, err := readKept([]byte(text)); err == nil {

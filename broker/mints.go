@@ -68,21 +68,27 @@ func (k *kept) text() ([]byte, error) {
 	return append(append(text, '\n'), body...), err
 }
 
-// readKept reads what text wrote.
+// readKept reads what text wrote, and what the release before the audit log's tree did:
+// that had the credentials in the line, and an upgrade may come between an answer and
+// its retry.
 func readKept(text []byte) (*kept, error) {
 	line, body, released := bytes.Cut(text, []byte("\n"))
-	var k kept
+	var k struct {
+		kept
+		InLine *api.MintAWSResponse `json:"credentials"`
+	}
 	if err := json.Unmarshal(line, &k); err != nil {
 		return nil, err
 	}
-	if released == (k.Code != "") {
+	if given := released || k.InLine != nil; given == (k.Code != "") || released && k.InLine != nil {
 		return nil, errors.New("want credentials or a refusal, got both or neither")
 	}
+	k.Credentials = k.InLine
 	if released {
 		k.Credentials, k.body = &api.MintAWSResponse{}, body
-		return &k, json.Unmarshal(body, k.Credentials)
+		return &k.kept, json.Unmarshal(body, k.Credentials)
 	}
-	return &k, nil
+	return &k.kept, nil
 }
 
 // keptRefusal is a refusal as it is kept.

@@ -22,10 +22,11 @@ import (
 func TestMain(m *testing.M) { child.Main(m, roles) }
 
 var roles = map[string]func(args []string) error{
-	"open":   roleOpen,
-	"create": func(args []string) error { return Create(context.Background(), args[0]) },
-	"write":  roleWrite,
-	"limit":  roleLimit,
+	"open":    roleOpen,
+	"create":  func(args []string) error { return Create(context.Background(), args[0]) },
+	"write":   roleWrite,
+	"limit":   roleLimit,
+	"upgrade": roleUpgrade,
 }
 
 // roleOpen opens args[0] and puts a row.

@@ -37,9 +37,9 @@ var (
 )
 
 // dsn names the database at path, which must be absolute, with the given
-// settings. It never creates the file.
-func dsn(path string, settings []setting) string {
-	q := url.Values{"mode": {"rw"}, "_defensive": {"1"}, "_dqs": {"0"}, "_error_rc": {"1"}}
+// settings and the mode rw or ro. It never creates the file.
+func dsn(path, mode string, settings []setting) string {
+	q := url.Values{"mode": {mode}, "_defensive": {"1"}, "_dqs": {"0"}, "_error_rc": {"1"}}
 	for _, s := range settings {
 		q.Add("_pragma", s.name+"("+s.set+")")
 	}
@@ -54,7 +54,7 @@ type connector struct {
 }
 
 func newConnector(path string, settings []setting, writer bool) (*connector, error) {
-	base, err := sqlite.NewConnector(dsn(path, settings))
+	base, err := sqlite.NewConnector(dsn(path, "rw", settings))
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,10 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
 )
 
 //go:embed migrations/sqlite/*.sql
@@ -31,7 +33,7 @@ var inspectSettings = settings[:1]
 
 // checkSchema refuses a database that is not AgentKeys' or too new, and brings
 // an older one up to date, or refuses it if nothing may be changed.
-func checkSchema(ctx context.Context, path string, migrations fs.FS, readOnly bool) error {
+func checkSchema(ctx context.Context, path string, migrations fs.FS, o options) error {
 	have, err := schemaVersion(ctx, path)
 	if err != nil {
 		return err
@@ -44,15 +46,20 @@ func checkSchema(ctx context.Context, path string, migrations fs.FS, readOnly bo
 		return fmt.Errorf("its schema has version %d, this program knows versions up to %d; run the release that wrote it or a later one", have, known)
 	case have == known:
 		return nil
-	case readOnly:
+	case o.readOnly:
 		return fmt.Errorf("its schema has version %d, this program reads version %d; start the broker once to migrate it", have, known)
+	}
+	if o.ready != nil {
+		if err := o.ready(); err != nil {
+			return fmt.Errorf("not upgrading its schema from version %d to %d: %w", have, known, err)
+		}
 	}
 	return migrate(ctx, path, migrations)
 }
 
 // schemaVersion reads the version of an AgentKeys database without changing it.
 func schemaVersion(ctx context.Context, path string) (version int64, err error) {
-	db, err := openPlain(path, inspectSettings)
+	db, err := openToInspect(path)
 	if err != nil {
 		return 0, err
 	}
@@ -103,6 +110,22 @@ func migrate(ctx context.Context, path string, migrations fs.FS) error {
 		return fmt.Errorf("migrating: %w", err)
 	}
 	return nil
+}
+
+// openToInspect opens a connection that leaves the database and its log as they are. One
+// that may write would move the log of a process that was killed into the database when
+// it closes. Where there is no such log it deletes the files that it makes itself, which
+// one that may not write leaves behind.
+func openToInspect(path string) (*sql.DB, error) {
+	info, err := os.Stat(path + "-wal")
+	if err != nil || info.Size() == 0 {
+		return openPlain(path, inspectSettings)
+	}
+	c, err := sqlite.NewConnector(dsn(path, "ro", inspectSettings))
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(c), nil
 }
 
 // openPlain opens a single connection that may do anything.

@@ -16,11 +16,18 @@ const maxReaders = 8
 // An Option changes how Open opens a database.
 type Option func(*options)
 
-type options struct{ readOnly bool }
+type options struct {
+	readOnly bool
+	ready    func() error // nil asks nobody
+}
 
 // ReadOnly opens for View alone. It takes no lock, so it also works beside a
 // running broker, and it migrates nothing.
 func ReadOnly() Option { return func(o *options) { o.readOnly = true } }
+
+// BeforeUpgrade has Open ask before it changes an older database. An error of ready is
+// Open's, and the database stays as it is, for the release that it is of.
+func BeforeUpgrade(ready func() error) Option { return func(o *options) { o.ready = ready } }
 
 // Create makes a new database file of mode 0600 with the current schema. It
 // refuses a path where anything exists already. A file that it could not
@@ -115,7 +122,7 @@ func open(ctx context.Context, path string, migrations fs.FS, opts []Option) (_ 
 			return nil, err
 		}
 	}
-	if err := checkSchema(ctx, path, migrations, o.readOnly); err != nil {
+	if err := checkSchema(ctx, path, migrations, o); err != nil {
 		return nil, err
 	}
 	if err := s.connect(ctx, path, o); err != nil {

@@ -165,9 +165,9 @@ func TestAuditPageQueries(t *testing.T) {
 			return out.Bytes(), err
 		},
 	}
-	if sqlite, err := exec.LookPath("sqlite3"); err == nil {
+	if sqlite3 != "" {
 		shells["sqlite3"] = func(query string) ([]byte, error) {
-			return exec.Command(sqlite, "-readonly", path, query).CombinedOutput()
+			return exec.Command(sqlite3, "-readonly", path, query).CombinedOutput()
 		}
 	} else {
 		t.Log("sqlite3 is not installed: its queries are run by the driver alone")

@@ -122,7 +122,7 @@ func (p *program) serveDev(ctx context.Context, dir, trail string, state devStat
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, filepath.Join(dir, databaseFile))
+	db, err := store.Open(ctx, filepath.Join(dir, databaseFile), beforeUpgrade(c))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -46,6 +47,10 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Fatalf("%s did not answer 200: %v", args[0], last)
 }
+
+// sqlite3 is the program of SQLite's own shell, "" where there is none. In the tests
+// themselves sqliteShell goes by its name.
+var sqlite3, _ = exec.LookPath("sqlite3")
 
 // sqliteShell is as much of the sqlite3 program as the run-book's queries take, for
 // machines that lack it: -readonly FILE SQL, rows on lines, values between bars.

@@ -62,7 +62,7 @@ func (p *program) runServe(ctx context.Context, c config.Config, acceptClock boo
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, filepath.Join(c.DataDir, databaseFile))
+	db, err := store.Open(ctx, filepath.Join(c.DataDir, databaseFile), beforeUpgrade(c))
 	if err != nil {
 		return databaseHint(err)
 	}
@@ -140,7 +140,10 @@ func takeOver(ctx context.Context, parts broker.Config, files *auditFiles) (*bro
 // databaseHint adds what to do, where the error does not say it itself. It never
 // advises to make a new database in the place of one that is there.
 func databaseHint(err error) error {
+	var known hint
 	switch {
+	case errors.As(err, &known):
+		return err
 	case errors.Is(err, store.ErrInUse):
 		return hint{err, "stop the other broker first; one database has one"}
 	case errors.Is(err, fs.ErrNotExist):

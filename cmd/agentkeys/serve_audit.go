@@ -98,6 +98,18 @@ func openAuditFiles(c config.Config) (f *auditFiles, err error) {
 	return f, nil
 }
 
+// beforeUpgrade wants the files of the audit log to be usable before the database of an
+// earlier release is upgraded: that release can still serve it, and not once it was.
+func beforeUpgrade(c config.Config) store.Option {
+	return store.BeforeUpgrade(func() error {
+		files, err := openAuditFiles(c)
+		if err != nil {
+			return err
+		}
+		return files.close()
+	})
+}
+
 func auditFileHint(err error, missing string) error {
 	switch {
 	case errors.Is(err, anchor.ErrInUse):

@@ -239,19 +239,7 @@ func (h *host) serve(t *testing.T) *served {
 	cmd.Env = []string{"BROKER_ISSUER=" + h.issuer(), "BROKER_BIND=" + h.bind, "BROKER_DATA_DIR=" + filepath.Join(h.dir, "data"),
 		"BROKER_OIDC_KEY_FILE=" + h.key("oidc"), "BROKER_SESSION_KEY_FILE=" + h.key("session"), "BROKER_AUDIT_KEY_FILE=" + h.key("audit"),
 		"BROKER_AUDIT_ANCHORS=sqlite,file", "BROKER_AUDIT_ANCHOR_FILE=" + h.anchor, "BROKER_SHUTDOWN_SECONDS=1"}
-	s := &served{cmd: cmd, log: &bytes.Buffer{}, ended: make(chan error, 1)}
-	cmd.Stderr = s.log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { s.ended <- cmd.Wait() }() // ended by kill
-	t.Cleanup(func() { s.kill(t) })
-	var err error
-	s.client, err = client.New(h.issuer(), &http.Client{Timeout: 20 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.untilReady(t)
+	s := startServed(t, cmd, h.issuer())
 	for range 4 {
 		w, err := client.NewWallet()
 		if err != nil {
@@ -263,6 +251,25 @@ func (h *host) serve(t *testing.T) *served {
 		}
 		s.sessions = append(s.sessions, session.SessionJWT)
 	}
+	return s
+}
+
+// startServed starts a program that serves a broker, and waits until that is ready.
+func startServed(t *testing.T, cmd *exec.Cmd, issuer string) *served {
+	t.Helper()
+	s := &served{cmd: cmd, log: &bytes.Buffer{}, ended: make(chan error, 1)}
+	cmd.Stderr = s.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { s.ended <- cmd.Wait() }() // ended by kill
+	t.Cleanup(func() { s.kill(t) })
+	var err error
+	s.client, err = client.New(issuer, &http.Client{Timeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.untilReady(t)
 	return s
 }
 
