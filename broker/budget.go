@@ -12,7 +12,8 @@ import (
 )
 
 // Budgets say how many AWS credentials may be minted a minute by one account,
-// under one grant and from one network. Each is 1 or more, refills evenly, and
+// under one grant and from one network, and, counted apart, how many web identity
+// tokens by one account and from one network. Each is 1 or more, refills evenly, and
 // a whole minute's worth may be used at once.
 type Budgets struct{ PerAccount, PerGrant, PerNetwork int }
 

@@ -14,7 +14,7 @@ import (
 func TestRefusalsOfManyNetworksAreBounded(t *testing.T) {
 	const networks, each = 5 * maxCounts, 3
 	f := newRefusals(prometheus.NewRegistry())
-	f.own = newBudget(1)
+	f.unproven = newBudget(1)
 	admitted := 0
 	for range each {
 		for i := range networks {
@@ -31,7 +31,7 @@ func TestRefusalsOfManyNetworksAreBounded(t *testing.T) {
 	if len(counts) != maxCounts+1 {
 		t.Errorf("%d kinds are counted, want %d and one for the rest", len(counts), maxCounts)
 	}
-	sum, rest := int64(0), counts[refusalKind{"", audit.ActionGrantList, "session_required"}].n
+	sum, rest := int64(0), counts[refusalKind{action: audit.ActionGrantList, reason: "session_required"}].n
 	for _, c := range counts {
 		sum += c.n
 	}
@@ -40,7 +40,7 @@ func TestRefusalsOfManyNetworksAreBounded(t *testing.T) {
 	}
 	f.admit(&audit.Record{Time: budgetStart, Action: audit.ActionGrantList, Reason: "session_required", Source: "10.0.0.0"})
 	f.recorded(counts, budgetStart)
-	if left := f.due(budgetStart, true); len(left) != 1 || left[refusalKind{"10.0.0.0", audit.ActionGrantList, "session_required"}].n != 1 {
+	if left := f.due(budgetStart, true); len(left) != 1 || left[refusalKind{network: "10.0.0.0", action: audit.ActionGrantList, reason: "session_required"}].n != 1 {
 		t.Errorf("what came while the others were recorded: %v, want one", left)
 	}
 	f.recorded(f.due(budgetStart, true), budgetStart)
