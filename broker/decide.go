@@ -115,16 +115,27 @@ type taking struct {
 	key, whose string
 }
 
-// take takes one from each budget. What a later budget or the database refuses has
-// still taken from the earlier ones: so that of the account comes first, and what one
-// account asks too often takes nothing from its network.
+// take takes one from each budget, or from none where one of them is spent: what one
+// account asks too often costs its network nothing, nor what it asks under one grant
+// another. It waits for the longest. What the database refuses then has been taken.
+// Budgets are named in the order account, grant, network, in which they are locked.
 func take(now time.Time, from ...taking) error {
 	for _, t := range from {
-		if wait, ok := t.of.take(t.key, now); !ok {
-			refusal := api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", t.whose)
-			refusal.RetryAfter = wait
-			return refusal
+		t.of.mu.Lock()
+		defer t.of.mu.Unlock()
+	}
+	var spent *api.Error
+	for _, t := range from {
+		if wait := t.of.missing(t.key, now); wait > 0 && (spent == nil || wait > spent.RetryAfter) {
+			spent = api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", t.whose)
+			spent.RetryAfter = wait
 		}
+	}
+	if spent != nil {
+		return spent
+	}
+	for _, t := range from {
+		t.of.spend(t.key)
 	}
 	return nil
 }
