@@ -60,8 +60,9 @@ func TestTokenBudgets(t *testing.T) {
 				}
 			}
 			for range 2 { // counted apart
-				if _, problem := k.Mint(t, k.NewCall(p, "a").Sign(t)); problem != nil {
-					t.Errorf("AWS credentials beside spent tokens: %+v", problem)
+				got := asking(t, k, p.Session.SessionJWT, here, "POST", api.PathMintAWS, asJSON(t, k.NewCall(p, "a").Sign(t).MintAWSRequest))
+				if got.StatusCode != http.StatusOK {
+					t.Errorf("AWS credentials beside spent tokens: %d %s", got.StatusCode, got.body)
 				}
 			}
 			if n := len(a.Given()); n != 2 {
@@ -75,6 +76,31 @@ func TestTokenBudgets(t *testing.T) {
 			}
 			ask(p, here).refused(t, http.StatusTooManyRequests, "budget_spent")
 		})
+	}
+}
+
+// With two budgets spent the wait is the longer one, whichever is looked at first.
+func TestTheLongerWaitIsTold(t *testing.T) {
+	for whose, budgets := range map[string]broker.Budgets{
+		"account": {PerAccount: 2, PerGrant: 9, PerNetwork: 4}, "network": {PerAccount: 2, PerGrant: 9, PerNetwork: 1},
+	} {
+		k := agentkeystest.New(t, behindProxy, func(c *broker.Config) { c.Budgets = budgets })
+		p, other := k.Party(t), k.Party(t)
+		ask := func(p agentkeystest.Party, from string) answer {
+			return asking(t, k, p.Session.SessionJWT, from, "POST", api.PathMintOIDC, "")
+		}
+		ask(p, "192.0.2.1")
+		ask(p, "192.0.2.2")
+		for range 4 {
+			ask(other, "192.0.2.1")
+			ask(other, "192.0.2.3")
+		}
+		got := ask(p, "192.0.2.1")
+		got.refused(t, http.StatusTooManyRequests, "budget_spent")
+		wait := map[string]string{"account": "30", "network": "60"}[whose]
+		if got.Header.Get("Retry-After") != wait || got.json(t)["detail"] != "the budget of this "+whose+" is spent" {
+			t.Errorf("Retry-After %q, want %s; %s", got.Header.Get("Retry-After"), wait, got.body)
+		}
 	}
 }
 
