@@ -40,6 +40,11 @@ func BenchmarkMint(b *testing.B) {
 	run(b, x.Broker, x.bare(b.N))
 }
 
+// unbudgeted has budgets that no run of these spends.
+func unbudgeted(c *broker.Config) {
+	c.Budgets = broker.Budgets{PerAccount: 1_000_000, PerGrant: 1_000_000, PerNetwork: 1_000_000}
+}
+
 func BenchmarkMintAWS(b *testing.B)              { benchmarkAWS(b, 0) }
 func BenchmarkMintAWSMillionGrants(b *testing.B) { benchmarkAWS(b, 1_000_000) }
 
@@ -116,7 +121,7 @@ func newAWSBench(b *testing.B, grants int) *awsBench {
 			},
 			Explain: func(broker.AssumeRole, *broker.STSError, time.Time) string { return "" },
 		}
-		c.Budgets = broker.Budgets{PerAccount: 1_000_000, PerGrant: 1_000_000, PerNetwork: 1_000_000}
+		unbudgeted(c)
 		mint := c.Mint
 		c.AWS.Token = func(_, tenant, id string, now time.Time) (token.Secret, token.WebIdentity, error) {
 			jwt, minted, err := mint(tenant, now) // the same signature as a bare mint's

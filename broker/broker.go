@@ -3,8 +3,9 @@
 //
 // It keeps the invariant that no token leaves before its record is durable, and
 // that the tenant in a token is the verified identity of the session and
-// nothing that the request says. It does not terminate TLS, it does not limit
-// rates, and it trusts the host it runs on: who can read the key files can mint.
+// nothing that the request says. It bounds how often it mints and what a caller can
+// make it record, not how often it is asked. It does not terminate TLS, and it trusts
+// the host it runs on: who can read the key files can mint.
 package broker
 
 import (
@@ -43,7 +44,7 @@ type Config struct {
 	GrantMaxLife   time.Duration       // the longest life of a grant
 	GrantOptional  bool                // a wallet may mint for its own prefix without a grant: for a migration
 	CallSkew       time.Duration       // how far issued_at of a call may be from now, either way
-	Budgets        Budgets             // of AWS credentials
+	Budgets        Budgets             // of mints
 	AWS            *AWS                // nil where the broker gives no AWS credentials
 	Audit          *audit.Log          // signs the heads of the audit log
 	Anchors        []Anchor            // beside the database

@@ -12,7 +12,8 @@ import (
 )
 
 // Budgets say how many AWS credentials may be minted a minute by one account,
-// under one grant and from one network. Each is 1 or more, refills evenly, and
+// under one grant and from one network, and, counted apart, how many web identity
+// tokens by one account and from one network. Each is 1 or more, refills evenly, and
 // a whole minute's worth may be used at once.
 type Budgets struct{ PerAccount, PerGrant, PerNetwork int }
 
@@ -93,15 +94,40 @@ func (b *budget) limiter() *rate.Limiter { return rate.NewLimiter(b.limit, b.bur
 func (b *budget) take(key string, now time.Time) (wait time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	behind := b.advance(now)
-	at := time.Time{}.Add(b.elapsed)
-	l := b.of(key, at)
-	if l.AllowN(at, 1) {
-		return 0, true
+	if wait = b.missing(key, now); wait > 0 {
+		return wait, false
 	}
-	missing := 1 - l.TokensAt(at)
-	return behind + time.Duration(math.Ceil(missing/float64(b.limit)*float64(time.Second))), false
+	b.spend(key)
+	return 0, true
 }
+
+// missing is how long after now there is one to take of the key's budget, 0 where there
+// is one. mu is held.
+func (b *budget) missing(key string, now time.Time) time.Duration {
+	behind := b.advance(now)
+	l := b.find(key)
+	if l == nil {
+		return 0
+	}
+	wait := (1 - l.TokensAt(b.at())) / float64(b.limit) * float64(time.Second)
+	if wait < 1 { // as rate.Limiter counts: what is less than a nanosecond away is there
+		return 0
+	}
+	return behind + time.Duration(math.Ceil(wait))
+}
+
+// spend takes one that is not missing. mu is held, and was since that was found.
+func (b *budget) spend(key string) {
+	l := b.find(key)
+	if l == nil {
+		l = b.limiter()
+		b.limiters[key] = l
+	}
+	l.AllowN(b.at(), 1)
+}
+
+// at is the time by the limiters' clock.
+func (b *budget) at() time.Time { return time.Time{}.Add(b.elapsed) }
 
 // advance counts the time up to now and returns how far now lies behind what is
 // counted already. More than a minute is counted as one, which fills every
@@ -116,29 +142,27 @@ func (b *budget) advance(now time.Time) (behind time.Duration) {
 	return 0
 }
 
-// of is the limiter of a key.
-func (b *budget) of(key string, at time.Time) *rate.Limiter {
+// find is the limiter of a key, nil for one that is to have a new one.
+func (b *budget) find(key string) *rate.Limiter {
 	if l, ok := b.limiters[key]; ok {
 		return l
 	}
 	full := len(b.limiters) >= b.maxKeys
 	if len(b.limiters) >= b.sweepAt || full && b.elapsed-b.swept >= sweepPause {
-		b.sweep(at)
+		b.sweep()
 		full = len(b.limiters) >= b.maxKeys
 	}
 	if full {
 		return b.overflow
 	}
-	l := b.limiter()
-	b.limiters[key] = l
-	return l
+	return nil
 }
 
 // sweep drops the limiters that are full. The next one is due when there are
 // twice as many as it left, so it costs each new key a look at two others.
-func (b *budget) sweep(at time.Time) {
+func (b *budget) sweep() {
 	for key, l := range b.limiters {
-		if l.TokensAt(at) >= float64(b.burst) {
+		if l.TokensAt(b.at()) >= float64(b.burst) {
 			delete(b.limiters, key)
 		}
 	}

@@ -83,3 +83,38 @@ func TestBudgets(t *testing.T) {
 func anotherGrant(t *testing.T, k *agentkeystest.Broker, owner, daemon agentkeystest.Party) (agentkeystest.Party, string) {
 	return daemon, k.Grant(t, owner, daemon, "a").GrantID
 }
+
+// A call that one budget refuses takes from none: an agent that asks without end under
+// a grant that is spent keeps neither its own other grants nor its network from theirs.
+func TestWhatOneBudgetRefusesTakesFromNone(t *testing.T) {
+	k, _ := agentkeystest.NewWithAWS(t, func(c *broker.Config) { c.Budgets = broker.Budgets{PerAccount: 3, PerGrant: 1, PerNetwork: 3} })
+	owner, daemon, other := k.Party(t), k.Party(t), k.Party(t)
+	spent, fresh := k.Grant(t, owner, daemon, "a").GrantID, k.Grant(t, owner, daemon, "a").GrantID
+	k.Grant(t, owner, other, "a")
+	mint := func(p agentkeystest.Party, id string) (*api.Problem, string) {
+		c := k.NewCall(p, "a")
+		c.Intent.GrantID = id
+		_, problem, header := k.MintHeader(t, c.Sign(t))
+		return problem, header.Get("Retry-After")
+	}
+	if problem, _ := mint(daemon, spent); problem != nil {
+		t.Fatal(problem)
+	}
+	for range 20 {
+		if problem, wait := mint(daemon, spent); problem == nil || problem.Detail != "the budget of this grant is spent" || wait != "60" {
+			t.Fatalf("under the grant that is spent: %+v, Retry-After %q", problem, wait)
+		}
+	}
+	if problem, _ := mint(daemon, fresh); problem != nil {
+		t.Errorf("under the other grant: %+v", problem)
+	}
+	if problem, _ := mint(other, ""); problem != nil {
+		t.Errorf("another account of the network: %+v", problem)
+	}
+	if problem, wait := mint(daemon, spent); problem == nil || wait != "60" { // that of the network takes 20
+		t.Errorf("with two budgets spent: %+v, Retry-After %q, want the longer one", problem, wait)
+	}
+	if problem, wait := mint(other, ""); problem == nil || wait != "60" {
+		t.Errorf("the other account again: %+v, Retry-After %q", problem, wait)
+	}
+}

@@ -47,7 +47,7 @@ func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (ea
 	case row != nil: // a retry, which may be older than a new call
 		return b.repeat(ctx, tx, c, m, row)
 	case stale != nil:
-		return nil, stale, c.append(ctx, tx, m.refused(stale.Code))
+		return nil, stale, b.appendRefusal(ctx, tx, c, m.refused(stale.Code))
 	}
 	refusal, err = b.authorize(ctx, tx, c, m)
 	if err != nil {
@@ -92,7 +92,7 @@ func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (r
 	if refusal := b.takeMint(c, m); refusal != nil || g.ID == "" {
 		return refusal, nil
 	}
-	err = grant.Use(ctx, tx, g, m.intent.ID, c.now)
+	err = b.grants.Use(ctx, tx, g, m.intent.ID, c.now)
 	if errors.As(err, &none) {
 		return none, nil
 	}
@@ -124,32 +124,55 @@ type taking struct {
 	key, whose string
 }
 
-// take takes one from each budget. What a later budget or the database refuses has
-// still taken from the earlier ones.
+// take takes one from each budget, or from none where one of them is spent: what one
+// account asks too often costs its network nothing, nor what it asks under one grant
+// another. It waits for the longest. What the database refuses then has been taken.
+// Budgets are named in the order account, grant, network, in which they are locked.
 func take(now time.Time, from ...taking) error {
 	for _, t := range from {
-		if wait, ok := t.of.take(t.key, now); !ok {
-			refusal := api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", t.whose)
-			refusal.RetryAfter = wait
-			return refusal
+		t.of.mu.Lock()
+		defer t.of.mu.Unlock()
+	}
+	var spent *api.Error
+	for _, t := range from {
+		if wait := t.of.missing(t.key, now); wait > 0 && (spent == nil || wait > spent.RetryAfter) {
+			spent = api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", t.whose)
+			spent.RetryAfter = wait
 		}
+	}
+	if spent != nil {
+		return spent
+	}
+	for _, t := range from {
+		t.of.spend(t.key)
 	}
 	return nil
 }
 
 // takeMint takes one mint from the budgets that bound it.
 func (b *Broker) takeMint(c *call, m *mint) error {
-	from := []taking{{b.budgets.network, network(c.source), "network"}, {b.budgets.account, m.session.OmniAccount, "account"}}
+	from := []taking{{b.budgets.account, m.session.OmniAccount, "account"}}
 	if m.grant.ID != "" {
 		from = append(from, taking{b.budgets.grant, m.grant.ID, "grant"})
 	}
-	return take(c.now, from...)
+	return take(c.now, append(from, taking{b.budgets.network, network(c.source), "network"})...)
+}
+
+// takeToken takes one web identity token.
+func (b *Broker) takeToken(c *call, account string) error {
+	return take(c.now, taking{b.budgets.tokensOfAccount, account, "account"}, taking{b.budgets.tokensOfNetwork, network(c.source), "network"})
+}
+
+// takeReplay takes one answer that is given again, which mints nothing and leaves a
+// record.
+func (b *Broker) takeReplay(c *call, account string) error {
+	return take(c.now, taking{b.budgets.replaysOfAccount, account, "account"}, taking{b.budgets.replaysOfNetwork, network(c.source), "network"})
 }
 
 // takeGrant takes one grant that is made. An account and a network may make as many
 // as they may mint, counted apart.
 func (b *Broker) takeGrant(c *call, account string) error {
-	return take(c.now, taking{b.budgets.grantsOfNetwork, network(c.source), "network"}, taking{b.budgets.grantsOfAccount, account, "account"})
+	return take(c.now, taking{b.budgets.grantsOfAccount, account, "account"}, taking{b.budgets.grantsOfNetwork, network(c.source), "network"})
 }
 
 // takeSignIn takes one sign-in that is started, each of which leaves a challenge and a
@@ -171,15 +194,19 @@ func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error 
 }
 
 // keepRefusal records a refusal and keeps it as the answer of the call: a request_id
-// is decided once, also when it is refused.
+// is decided once, also when it is refused. What is not decided for good, or counted
+// without a record to remember it by, may be sent again as it is.
 func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, refusal *api.Error) error {
 	record := m.refused(refusal.Code)
 	record.ID = m.intent.ID // under which the call is remembered
-	if err := c.append(ctx, tx, record); err != nil {
-		return err
+	own := b.refusals.admit(record)
+	if own {
+		if err := c.append(ctx, tx, record); err != nil {
+			return err
+		}
 	}
-	if refusal.Code == api.CodeBudgetSpent || refusal.Code == api.CodeAWSNotConfigured {
-		return forgetRow(ctx, tx, m.row()) // it may be sent again as it is
+	if !own || refusal.Code == api.CodeBudgetSpent || refusal.Code == api.CodeAWSNotConfigured {
+		return forgetRow(ctx, tx, m.row())
 	}
 	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, keptRefusal(refusal))
 	return err
@@ -188,7 +215,7 @@ func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, 
 // repeat answers a call whose request_id or Idempotency-Key is known.
 func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *mintRow) (earlier *kept, refusal, err error) {
 	refuse := func(code api.Code, detail string) (*kept, error, error) {
-		return nil, api.Errorf(code, "%s", detail), c.append(ctx, tx, m.refused(code))
+		return nil, api.Errorf(code, "%s", detail), b.appendRefusal(ctx, tx, c, m.refused(code))
 	}
 	switch {
 	case m.idempotencyKey == "" || row.key != m.idempotencyKey:
@@ -208,16 +235,16 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 		return refuse(api.CodeMintInterrupted, "the answer of the first request is not at hand")
 	}
 	if answer.Credentials == nil {
-		return answer, nil, c.append(ctx, tx, m.refused(answer.Code))
+		return answer, nil, b.appendRefusal(ctx, tx, c, m.refused(answer.Code))
 	}
 	return b.replay(ctx, tx, c, m, row, answer)
 }
 
 // replay gives credentials again that an earlier call got, unless their grant has
-// ended since.
+// ended since. Each time has its record, so how often is bounded.
 func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *mintRow, answer *kept) (*kept, error, error) {
 	if answer.GrantID == "" && !b.GrantOptional { // it was, when the first request came
-		return nil, api.Errorf(api.CodeGrantRequired, "the first request had no grant"), c.append(ctx, tx, m.refused(api.CodeGrantRequired))
+		return nil, api.Errorf(api.CodeGrantRequired, "the first request had no grant"), b.appendRefusal(ctx, tx, c, m.refused(api.CodeGrantRequired))
 	}
 	if answer.GrantID != "" {
 		g, err := grant.ByID(ctx, tx, answer.GrantID)
@@ -228,8 +255,11 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 		var ended *grant.Error
 		err = grant.Check(g, grant.Request{Daemon: m.session.Wallet, Service: m.request.Intent.Service, Path: m.path}, c.now)
 		if errors.As(err, &ended) {
-			return nil, ended, c.append(ctx, tx, m.refused(api.Code(ended.Code)))
+			return nil, ended, b.appendRefusal(ctx, tx, c, m.refused(api.Code(ended.Code)))
 		}
+	}
+	if spent := b.takeReplay(c, m.session.OmniAccount); spent != nil {
+		return nil, spent, b.appendRefusal(ctx, tx, c, m.refused(api.CodeBudgetSpent))
 	}
 	if err := keepConfirmed(ctx, tx, row); err != nil {
 		return nil, nil, err
@@ -243,20 +273,27 @@ func (b *Broker) replay(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 	return answer, nil, c.append(ctx, tx, &record)
 }
 
-// budgets bound how many credentials are minted, how many grants are made, how many
-// sign-ins are started, how often the audit log is read, which adds a record each time,
-// and how often it is proven. An account and a network may do of each as much as they
-// may mint, counted apart.
+// budgets bound whatever leaves a record, and proofs of the audit log, which are work:
+// how many AWS credentials and web identity tokens are minted, how often credentials
+// are given again, how many grants are made, how many sign-ins are started, and how
+// often the audit log is read or proven. An account and a network may do of each as
+// much as they may mint, counted apart: whoever has a session asks for tokens, and must
+// not thereby keep the wallet that it is of from credentials, for which each call is
+// signed.
 type budgets struct {
-	account, grant, network          *budget
-	grantsOfAccount, grantsOfNetwork *budget
-	signInsOfNetwork                 *budget
-	readsOfAccount, readsOfNetwork   *budget
-	proofsOfNetwork                  *budget
+	account, grant, network            *budget
+	tokensOfAccount, tokensOfNetwork   *budget
+	replaysOfAccount, replaysOfNetwork *budget
+	grantsOfAccount, grantsOfNetwork   *budget
+	signInsOfNetwork                   *budget
+	readsOfAccount, readsOfNetwork     *budget
+	proofsOfNetwork                    *budget
 }
 
 func newBudgets(c Budgets) budgets {
 	return budgets{account: newBudget(c.PerAccount), grant: newBudget(c.PerGrant), network: newBudget(c.PerNetwork),
+		tokensOfAccount: newBudget(c.PerAccount), tokensOfNetwork: newBudget(c.PerNetwork),
+		replaysOfAccount: newBudget(c.PerAccount), replaysOfNetwork: newBudget(c.PerNetwork),
 		grantsOfAccount: newBudget(c.PerAccount), grantsOfNetwork: newBudget(c.PerNetwork),
 		signInsOfNetwork: newBudget(max(c.PerNetwork, leastSignIns)),
 		readsOfAccount:   newBudget(c.PerAccount), readsOfNetwork: newBudget(c.PerNetwork), proofsOfNetwork: newBudget(c.PerNetwork)}

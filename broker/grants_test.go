@@ -383,7 +383,7 @@ func TestGrantThatWasNotRecordedEverywhereIsNone(t *testing.T) {
 // Each grant is a row and a record for ever, and stands in its daemon's list too, so
 // making them has the same bounds as minting.
 func TestGrantsHaveABudget(t *testing.T) {
-	k := agentkeystest.New(t, func(c *broker.Config) { c.Budgets.PerAccount, c.Budgets.PerNetwork = 3, 5 })
+	k := agentkeystest.New(t, func(c *broker.Config) { c.Budgets.PerAccount, c.Budgets.PerNetwork = 3, 4 })
 	owner, other, daemon := k.Party(t), k.Party(t), k.Party(t)
 	create := func(p agentkeystest.Party) (*api.Problem, string) {
 		req := api.GrantCreateRequest{DaemonAddress: daemon.Address(), Service: "s3", ScopePath: "a", ExpiresAt: k.Clock.Now().Add(time.Hour).Unix(), MaxUses: 1}
@@ -403,10 +403,10 @@ func TestGrantsHaveABudget(t *testing.T) {
 		}
 	}
 	spent("account", owner, "20")
-	if problem, _ := create(other); problem != nil {
+	if problem, _ := create(other); problem != nil { // what the account asked too often took nothing from the network
 		t.Errorf("another owner: %+v", problem)
 	}
-	spent("network", other, "12")
+	spent("network", other, "15")
 	if n := len(listGrants(t, k, daemon, "").Grants); n != 4 {
 		t.Errorf("there are %d grants, want 4", n)
 	}

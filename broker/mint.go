@@ -57,6 +57,9 @@ func (b *Broker) mint(c *call, record *audit.Record) (token.Secret, token.WebIde
 	if err := decodeNothing(c); err != nil {
 		return token.Secret{}, token.WebIdentity{}, err
 	}
+	if err := b.takeToken(c, session.OmniAccount); err != nil {
+		return token.Secret{}, token.WebIdentity{}, err
+	}
 	return b.Mint(id.TenantTag(), c.now)
 }
 

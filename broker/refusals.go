@@ -15,33 +15,57 @@ import (
 	"agentkeys/audit"
 )
 
+// How many refusals have a record of their own a minute.
 const (
-	// refusalsPerMinute is how many refusals of callers who proved no identity have a
-	// record of their own, for each network.
+	// refusalsPerMinute of callers who proved no identity, for each network.
 	refusalsPerMinute = 60
+	// refusalsOfAccount of a proven identity, beside the first of each action and
+	// reason: a flood of one kind must not hide that there was another.
+	refusalsOfAccount = 60
+	// refusalsOfNetwork of all proven identities, for each network, since accounts
+	// cost nothing. It is that of ten accounts, so that none shuts out the others.
+	refusalsOfNetwork = 10 * refusalsOfAccount
+)
+
+const (
 	// summariseEvery is how long further ones are counted before their number is
 	// recorded.
 	summariseEvery = time.Minute
-	// maxCounts bounds what is counted apart. Whatever more there is counts as of
-	// several networks.
+	// maxCounts bounds what is counted apart, by account and by network. What more
+	// there is of accounts counts as of several in a network, and of networks as of
+	// several.
 	maxCounts = 1000
 )
 
-// refusals keeps callers who proved nothing from filling the disk with records: they
-// cost such a caller nothing. A refusal that concerns a proven identity always has its
-// own record. Of the others each network's first ones have, and the rest are counted
-// and recorded as a number, by network, action and reason; what was counted and not
-// yet recorded is lost with the process. It is safe for concurrent use.
+// refusals keeps callers from filling the disk with records of what they were refused,
+// which costs them nothing. The first refusals of each network's callers who proved
+// nothing, and of each account, have their own record; the rest are counted and
+// recorded as a number, by account or network, action and reason. What was counted and
+// not yet recorded is lost with the process. Only refusals are ever counted: whatever
+// was released has a record of its own. It is safe for concurrent use.
 type refusals struct {
-	own *budget // of each network
+	unproven *budget // of each network, of callers who proved no identity
+	account  *budget // of each account
+	first    *budget // of each account, action and reason
+	network  *budget // of each network, of all its accounts
 
-	mu     sync.Mutex // guards counts
+	mu     sync.Mutex // guards what follows
 	counts map[refusalKind]refusalCount
+	named  int // those of counts that name an account
 
 	summarised prometheus.Counter
 }
 
-type refusalKind struct{ network, action, reason string } // network is "" for several
+// refusalKind is what is counted together.
+type refusalKind struct {
+	proven         bool   // an identity was
+	who            person // none for several, or where none was proven
+	network        string // "" for several
+	action, reason string
+}
+
+// person is whom a record is of.
+type person struct{ omniAccount, identityType, identityValue, wallet string }
 
 type refusalCount struct {
 	n     int64
@@ -49,35 +73,72 @@ type refusalCount struct {
 }
 
 func newRefusals(registry *prometheus.Registry) *refusals {
-	f := &refusals{own: newBudget(refusalsPerMinute), counts: make(map[refusalKind]refusalCount), summarised: prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "agentkeys_summarised_refusals_total", Help: "Refusals without a record of their own, of callers who proved nothing."})}
+	f := &refusals{unproven: newBudget(refusalsPerMinute), account: newBudget(refusalsOfAccount), first: newBudget(1), network: newBudget(refusalsOfNetwork),
+		counts: make(map[refusalKind]refusalCount), summarised: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "agentkeys_summarised_refusals_total", Help: "Refusals without a record of their own, whose number is recorded."})}
 	registry.MustRegister(f.summarised)
 	return f
 }
 
 // admit says whether a refusal is to have its own record. One that is not was counted.
 func (f *refusals) admit(r *audit.Record) bool {
-	if r.OmniAccount != "" {
+	kind := refusalKind{r.OmniAccount != "", person{r.OmniAccount, r.IdentityType, r.IdentityValue, r.Wallet}, network(r.Source), r.Action, r.Reason}
+	if f.hasOwn(kind, r.Time) {
 		return true
 	}
-	kind := refusalKind{network(r.Source), r.Action, r.Reason}
-	if _, ok := f.own.take(kind.network, r.Time); ok {
-		return true
+	f.count(kind, r.Time)
+	return false
+}
+
+// hasOwn takes a record of its own for a refusal. What is beyond the account's takes
+// nothing from its network.
+func (f *refusals) hasOwn(k refusalKind, now time.Time) bool {
+	if !k.proven {
+		_, ok := f.unproven.take(k.network, now)
+		return ok
 	}
+	_, ok := f.first.take(k.who.omniAccount+" "+k.action+" "+k.reason, now)
+	if !ok {
+		_, ok = f.account.take(k.who.omniAccount, now)
+	}
+	if ok {
+		_, ok = f.network.take(k.network, now)
+	}
+	return ok
+}
+
+func (f *refusals) count(k refusalKind, now time.Time) {
 	f.summarised.Inc()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	count, known := f.counts[kind]
-	if !known && len(f.counts) >= maxCounts {
-		kind.network = "" // of which there are no more than actions times reasons
-		count, known = f.counts[kind]
-	}
+	k = f.placeOf(k)
+	count, known := f.counts[k]
 	if !known {
-		count.since = r.Time
+		count.since = now
+		if k.who != (person{}) {
+			f.named++
+		}
 	}
 	count.n++
-	f.counts[kind] = count
-	return false
+	f.counts[k] = count
+}
+
+// placeOf is the kind that there is room to count a refusal under.
+func (f *refusals) placeOf(k refusalKind) refusalKind {
+	if _, known := f.counts[k]; known {
+		return k
+	}
+	if k.who != (person{}) {
+		if f.named < maxCounts {
+			return k
+		}
+		k.who = person{}
+		return f.placeOf(k)
+	}
+	if len(f.counts)-f.named >= maxCounts {
+		k.network = "" // of which there are no more than twice actions times reasons
+	}
+	return k
 }
 
 // due is what has been counted for long enough, or all there is.
@@ -101,6 +162,9 @@ func (f *refusals) recorded(counts map[refusalKind]refusalCount, now time.Time) 
 		left := refusalCount{f.counts[kind].n - count.n, now}
 		if left.n == 0 {
 			delete(f.counts, kind)
+			if kind.who != (person{}) {
+				f.named--
+			}
 		} else {
 			f.counts[kind] = left
 		}
@@ -134,7 +198,11 @@ func (b *Broker) Summarise(ctx context.Context, all bool) error {
 func (k refusalKind) summary(c *call, count refusalCount) *audit.Record {
 	r := c.record(audit.ActionRefusalsSummarised)
 	r.Outcome, r.Reason, r.Source = audit.Refused, k.reason, k.network
+	r.OmniAccount, r.IdentityType, r.IdentityValue, r.Wallet = k.who.omniAccount, k.who.identityType, k.who.identityValue, k.who.wallet
 	r.Detail = fmt.Sprintf("action=%s count=%d since=%s", k.action, count.n, count.since.UTC().Format(time.RFC3339))
+	if k.proven && k.who == (person{}) {
+		r.Detail += " accounts=several"
+	}
 	return r
 }
 
@@ -156,6 +224,14 @@ func (b *Broker) recorded(c *call, r *audit.Record, serve func() error) error {
 		return b.refuse(c, r, err)
 	}
 	return nil
+}
+
+// appendRefusal records a refusal, or counts it, in a transaction that decides more.
+func (b *Broker) appendRefusal(ctx context.Context, tx *sql.Tx, c *call, r *audit.Record) error {
+	if !b.refusals.admit(r) {
+		return nil
+	}
+	return c.append(ctx, tx, r)
 }
 
 // refuse records a refusal and returns what the client gets. Where the database or an

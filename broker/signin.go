@@ -119,10 +119,7 @@ func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest, record *audi
 		}
 		if refused != nil {
 			record.Outcome, record.Reason = audit.Refused, refused.Code
-			if !b.refusals.admit(record) {
-				return nil
-			}
-			return c.append(ctx, tx, record)
+			return b.appendRefusal(ctx, tx, c, record)
 		}
 		record.Outcome = audit.SignedIn
 		b.describe(record, id)

@@ -66,7 +66,8 @@ type AWS struct{ Account, Region, Role, Bucket, Prefix string }
 // member is set; otherwise Account, Region and Bucket are all empty.
 func (a AWS) Configured() bool { return a.Account != "" }
 
-// Mints say how many AWS credentials may be minted a minute.
+// Mints say how many AWS credentials may be minted a minute, and, each counted apart,
+// how many web identity tokens and whatever else leaves a record at a caller's wish.
 type Mints struct{ PerAccount, PerGrant, PerNetwork int }
 
 // variable is one row of the table.
@@ -139,11 +140,11 @@ var table = []variable{
 		seconds(900, 43200, func(c *Config) *time.Duration { return &c.AWSSessionTTL })},
 	{"BROKER_AWS_STS_ENDPOINT", "credentials", "", "URL of another STS than AWS's own for the region; https, or http on a loopback host", false,
 		func(c *Config, v string) error { c.STSEndpoint = v; return checkOptional(v, checkEndpoint) }},
-	{"BROKER_MINTS_PER_MINUTE_ACCOUNT", "credentials", "600", "AWS credentials that one account may mint a minute, and grants that it may make, 1 to 1000000; it refills evenly, and a minute's worth may be used at once", false,
+	{"BROKER_MINTS_PER_MINUTE_ACCOUNT", "credentials", "600", "what one account may do a minute, 1 to 1000000, each counted apart: get web identity tokens, mint AWS credentials, get them again in a retry, make grants, read the audit log. It refills evenly, and a minute's worth may be used at once", false,
 		mints(func(c *Config) *int { return &c.Mints.PerAccount })},
-	{"BROKER_MINTS_PER_MINUTE_GRANT", "credentials", "600", "the same under one grant", false,
+	{"BROKER_MINTS_PER_MINUTE_GRANT", "credentials", "600", "AWS credentials that may be minted a minute under one grant, in the same way", false,
 		mints(func(c *Config) *int { return &c.Mints.PerGrant })},
-	{"BROKER_MINTS_PER_MINUTE_NETWORK", "credentials", "6000", "the same from one network: an IPv4 address, or the /64 of an IPv6 address; and sign-ins that it may start, never fewer than 60", false,
+	{"BROKER_MINTS_PER_MINUTE_NETWORK", "credentials", "6000", "what one network may do a minute of the same, all its accounts together, beside proofs of the audit log; and sign-ins that it may start, never fewer than 60. A network is an IPv4 address, or the /64 of an IPv6 address; behind a proxy that BROKER_TRUSTED_PROXIES does not name, all callers are of one network", false,
 		mints(func(c *Config) *int { return &c.Mints.PerNetwork })},
 
 	{"BROKER_AUDIT_KEY_FILE", "audit", "", "file of the key that signs the heads of the audit log (agentkeys keygen --purpose audit)", true,

@@ -12,7 +12,7 @@ const maxKnown = 10_000
 
 // Known keeps what never changes of grants that were found by their names, so that a
 // call with one need not read it again: who granted what to whom, and until when.
-// Whether such a grant was revoked or is used up it does not know; Use does. The zero
+// Whether such a grant was revoked or is used up it does not know; Use finds out. The zero
 // value knows nothing yet. It may be used concurrently.
 type Known struct {
 	mu     sync.Mutex
@@ -33,6 +33,18 @@ func (k *Known) Find(ctx context.Context, tx *sql.Tx, r Request, now time.Time) 
 		k.put(g)
 	}
 	return g, err
+}
+
+// Use is like the function Use. A grant that it refuses is known no longer, so that
+// Find says it the next time.
+func (k *Known) Use(ctx context.Context, tx *sql.Tx, g Grant, record string, now time.Time) error {
+	err := Use(ctx, tx, g, record, now)
+	if err != nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.grants, g.ID)
+	}
+	return err
 }
 
 func (k *Known) get(id string) (Grant, bool) {

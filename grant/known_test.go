@@ -78,7 +78,14 @@ func TestKnownGrantsEndAtOnce(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v: want it to be known", what, err)
 		}
-		wantCode(t, what, use(t, s, found, noon), test.code)
+		for range 2 {
+			err = s.Update(t.Context(), func(tx *sql.Tx) error { return k.Use(t.Context(), tx, found, "01ARZ3NDEKTSV4RRFFQ69G5FAV", noon) })
+			wantCode(t, what, err, test.code)
+		}
+		_, want := find(t, s, r, noon)
+		if _, err := findKnown(t, &k, s, r, noon); err == nil || fmt.Sprint(err) != fmt.Sprint(want) {
+			t.Errorf("%s, once it is known to be: %v, want %v", what, err, want)
+		}
 	}
 }
 

@@ -89,6 +89,7 @@ func TestAgainstAModel(t *testing.T) {
 						if found, err = known.Find(t.Context(), tx, named(Request{Daemon: g.Daemon, Service: S3, Path: g.Path}, g.ID), now); err != nil {
 							return err
 						}
+						return known.Use(t.Context(), tx, found, "01ARZ3NDEKTSV4RRFFQ69G5FAV", now)
 					}
 					return Use(t.Context(), tx, found, "01ARZ3NDEKTSV4RRFFQ69G5FAV", now)
 				})
