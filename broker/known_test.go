@@ -18,7 +18,9 @@ func TestKnownGrantThatEndedStopsTheNextCall(t *testing.T) {
 				t.Fatalf("revoking: %+v", problem)
 			}
 		},
-		api.CodeGrantExpired:   func(_ *testing.T, k *agentkeystest.Broker, _ agentkeystest.Party, _ api.Grant) { k.Clock.Move(time.Minute) },
+		api.CodeGrantExpired: func(_ *testing.T, k *agentkeystest.Broker, _ agentkeystest.Party, _ api.Grant) {
+			k.Clock.Move(time.Minute)
+		},
 		api.CodeGrantExhausted: func(*testing.T, *agentkeystest.Broker, agentkeystest.Party, api.Grant) {},
 	} {
 		t.Run(string(code), func(t *testing.T) {
