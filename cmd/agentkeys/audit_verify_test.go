@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -204,6 +205,54 @@ func TestAuditVerifyCommandNamesTheRecord(t *testing.T) {
 	code, stdout, _ = tell(t, "audit", "verify", "--data-dir", f.dir, "--key", f.key, "--json")
 	var r audit.Report
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != exitBroken || r.Counts[audit.RecordChanged] != 1 || r.Findings[0].ID != f.ids[6] {
+		t.Errorf("status %d, %v, %s", code, err, stdout)
+	}
+}
+
+// A log that was put back is one finding for each file that has heads from after that,
+// however many those are.
+func TestAuditVerifyCommandTellsARollBackOnce(t *testing.T) {
+	f := newLogFolder(t, 300)
+	s, err := store.Open(t.Context(), filepath.Join(f.dir, databaseFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	heads := read(t, f.heads)
+	back := errors.New("put back")
+	err = s.Update(t.Context(), func(tx *sql.Tx) error {
+		for i := range 30 {
+			r := audit.Record{Time: time.Now(), Action: "mint.oidc_jwt", Outcome: audit.Issued, RequestID: fmt.Sprint("later-", i)}
+			if err := audit.Append(t.Context(), tx, &r); err != nil {
+				return err
+			}
+			head, _, err := f.log.Extend(t.Context(), tx, 1000)
+			if err != nil {
+				return err
+			}
+			heads += string(audit.HeadLine(r.Time, head))
+		}
+		return back
+	})
+	if !errors.Is(err, back) {
+		t.Fatal(err)
+	}
+	save(t, f.heads, heads)
+	code, stdout, stderr := tell(t, "audit", "verify", "--data-dir", f.dir, "--key", f.key)
+	if n := strings.Count(stdout, "rolled_back"); code != exitBroken || n != 1 || stderr != "" {
+		t.Errorf("status %d, %d findings, want 1 and one\n%s%s", code, n, stdout, stderr)
+	}
+	for _, want := range []string{"rolled_back, place 301\n  want 302 records with the root ", "\n  got  300 records\n  more 29 later heads that the log does not reach\n  from " + f.heads + ", line 2\n"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("want %q in:\n%s", want, stdout)
+		}
+	}
+	code, stdout, _ = tell(t, "audit", "verify", "--data-dir", f.dir, "--key", f.key, "--json")
+	var r struct {
+		Findings []map[string]any
+		Counts   map[string]int64
+	}
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != exitBroken || r.Counts["rolled_back"] != 1 || len(r.Findings) != 1 || r.Findings[0]["more"] != 29.0 || r.Findings[0]["got"] != "300 records" {
 		t.Errorf("status %d, %v, %s", code, err, stdout)
 	}
 }
