@@ -40,8 +40,8 @@ did in your prefix. An auditor gets the records of everybody. The broker records
 the broker's host and the operator hands it out. With it each record is held against its proof, and
 the first that does not hold is an error. A record has its proof a second after it was made.
 
-A record is one line, cut at ` + fmt.Sprint(terminalWidth) + ` columns, and long names are shortened. --lines prints the records in
-whole, as exports have them.`,
+A record is one line, cut at ` + fmt.Sprint(terminalWidth) + ` columns, and long names are shortened. --lines prints the records
+in whole, as exports have them.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := need(cmd, "broker", "wallet"); err != nil {

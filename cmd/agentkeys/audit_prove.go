@@ -36,9 +36,9 @@ func (p *program) auditProve() *cobra.Command {
 		Use:   "prove ID|PLACE (--data-dir DIR | --url BROKER) [--entry FILE] [--out FILE]",
 		Short: "Prove that a record is in the log",
 		Long: `Writes a proof that the record of that ID, or at that place in a database, is in the tree of the
-signed head, as C2SP tlog-proof text or as JSON. It tells nothing of the record, so it can be shown to anybody; --entry writes the
-record's own line into another file, for those who may know what it says. "agentkeys audit
-verify-proof" takes both.
+signed head, as C2SP tlog-proof text or as JSON. It tells nothing of the record, so it can be shown
+to anybody; --entry writes the record's own line into another file, for those who may know what it
+says. "agentkeys audit verify-proof" takes both.
 
 A record has its place in the tree within a second of being written.
 
