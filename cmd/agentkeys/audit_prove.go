@@ -42,7 +42,8 @@ says. "agentkeys audit verify-proof" takes both.
 
 A record has its place in the tree within a second of being written.
 
-Exit status: 0 proven, 1 the record is not what the tree has, 3 it could not be looked at.`,
+Exit status: 0 proven, 1 the record is not what the tree has, 3 it could not be looked at, 2
+wrong use.`,
 		Example: `  agentkeys audit prove 01J9ZX3VJ6Q1T5N8M4C2B7E0KD --data-dir /var/lib/agentkeys \
       --entry record.json --out record.tlog-proof
   agentkeys audit verify-proof record.tlog-proof --key audit.vkey --entry record.json`,
