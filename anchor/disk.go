@@ -22,10 +22,19 @@ func (d lockedFile) Size() (int64, error) {
 	}
 	named, err := os.Lstat(d.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(held, named) {
-		return 0, errors.New("it was moved, removed or replaced")
+		return 0, meddled("it was moved, removed or replaced")
 	}
 	return held.Size(), err
 }
+
+// meddled is what somebody else did to a file. It names neither the file nor what is in
+// it.
+type meddled string
+
+func (m meddled) Error() string { return string(m) }
+
+// Public says it to anybody who asks whether the anchor works (see broker.Anchor).
+func (m meddled) Public() string { return string(m) }
 
 // check looks at an open file, whose name may lead elsewhere by now.
 func (d lockedFile) check() error {

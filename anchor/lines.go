@@ -182,6 +182,16 @@ func (l *lines) await(p *put) error {
 	}
 }
 
+// Look says whether the file is still the one of its name, and as it was left, so that
+// it could take what comes; it writes nothing. A file that was moved away and back
+// meanwhile is fine. When the context ends it does as put.
+func (l *lines) Look(ctx context.Context) error {
+	if err := l.put(ctx, nil); err != nil {
+		return fmt.Errorf("looking at %s %q: %w", l.name, l.path, err)
+	}
+	return nil
+}
+
 // Close lets the batch that is being written end, refuses what waits behind it,
 // closes the file and so releases its lock. From a disk that hangs it returns
 // after ten seconds with an error; the lock is then held until the disk answers

@@ -27,4 +27,6 @@ const (
 	ActionRead   = "audit.read"   // of records over HTTP
 	ActionErased = "audit.erased" // Detail has records=COUNT: so many records before it were erased
 	ActionPruned = "audit.pruned" // Detail has through=PLACE: the records up to there are gone
+
+	ActionRestored = "audit.restored" // Detail is the note of a Restore
 )

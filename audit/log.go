@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -197,8 +198,9 @@ func leafOf(ctx context.Context, tx *sql.Tx, seq int64, hash []byte) (Digest, er
 }
 
 // Check holds the log against itself, at the cost of a few rows however long it is:
-// the head is signed, its tiles have its root, and the records that it counts are
-// there up to the last one. It returns the head, ErrEmpty where there is none.
+// the head is signed, its tiles have its root, and the records behind those that were
+// pruned are there, the first and the last of them that the head counts. It returns the
+// head, ErrEmpty where there is none.
 func (l *Log) Check(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
 	head, err := l.Head(ctx, tx)
 	if err != nil {
@@ -211,14 +213,53 @@ func (l *Log) Check(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
 	if got := e.root(); got != head.Root {
 		return head, brokenf("checking the audit log: want the root %s of its head, got %s from its tiles", head.Root, got)
 	}
-	var last int64
-	if err := tx.QueryRowContext(ctx, "SELECT max(seq, pruned) FROM (SELECT coalesce(max(seq), 0) AS seq FROM audit_records), audit_head").Scan(&last); err != nil {
+	if err := checkEnds(ctx, tx, head); err != nil {
 		return head, fmt.Errorf("checking the audit log: %w", err)
 	}
-	if last < head.Size {
-		return head, brokenf("checking the audit log: its head counts %d records, and the database ends with the one at place %d", head.Size, last)
-	}
 	return head, nil
+}
+
+// checkEnds wants the records at both ends of what was not pruned. A prune that took all
+// that the head counts has its own record behind them, which the head does not count yet;
+// by the time that it does, the mark no longer reaches the head. A log that was restored
+// from hashes alone is in the same state: a note says so until a broker starts on it, and
+// from then on the record that this start makes of the note.
+func checkEnds(ctx context.Context, tx *sql.Tx, head Checkpoint) error {
+	var pruned, last int64
+	var first, end bool
+	err := tx.QueryRowContext(ctx, `SELECT pruned, (SELECT coalesce(max(seq), 0) FROM audit_records),
+		EXISTS (SELECT 1 FROM audit_records WHERE seq = pruned + 1), EXISTS (SELECT 1 FROM audit_records WHERE seq = $1)
+		FROM audit_head WHERE id = 1`, head.Size).Scan(&pruned, &last, &first, &end)
+	switch {
+	case err != nil:
+		return err
+	case max(last, pruned) < head.Size:
+		return brokenf("its head counts %d records, and the database ends with the one at place %d", head.Size, last)
+	case pruned < head.Size && !end:
+		return brokenf("its head counts %d records, and the database lacks the last of them, and ends with the one at place %d", head.Size, last)
+	case pruned < head.Size && !first:
+		return brokenf("its first %d records count as pruned, and the database lacks the one behind them, and ends with the one at place %d", pruned, last)
+	case pruned < head.Size || head.Size == 0:
+		return nil
+	}
+	said, err := accounted(ctx, tx, head)
+	if err == nil && !said {
+		err = brokenf("all %d records that its head counts are to be pruned, and no record behind them says so: the database ends with the one at place %d", head.Size, last)
+	}
+	return err
+}
+
+// accounted reports whether there is word of why none of the records is left that a head
+// counts. It looks at the records alone that the head does not count.
+func accounted(ctx context.Context, tx *sql.Tx, head Checkpoint) (yes bool, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit_records WHERE seq > $1
+		AND (action = $2 AND detail || ' ' LIKE $3 OR action = $4 AND detail LIKE $5))`, head.Size,
+		ActionPruned, fmt.Sprintf("through=%d %%", head.Size), ActionRestored, noteOf(head)+" %").Scan(&yes)
+	if err != nil || yes {
+		return yes, err
+	}
+	note, err := RestoreNote(ctx, tx)
+	return strings.HasPrefix(note, noteOf(head)+" "), err
 }
 
 // Extends holds the head against a checkpoint that was seen before, elsewhere: the

@@ -158,11 +158,45 @@ func (r *Restore) Finish() (Restored, error) {
 	if err != nil {
 		return Restored{}, fmt.Errorf("restoring the audit log: keeping its head: %w", err)
 	}
-	if err := r.reserve(); err != nil {
+	r.done.Head = r.last
+	if err := errors.Join(r.reserve(), r.note()); err != nil {
 		return Restored{}, fmt.Errorf("restoring the audit log: %w", err)
 	}
-	r.done.Head = r.last
 	return r.done, nil
+}
+
+// NoteKind and NoteName are the row of the table boot in which a Restore leaves its note.
+const (
+	NoteKind = "configuration"
+	NoteName = "restored"
+)
+
+// note leaves word of the restore for the broker, whose next start records it and takes
+// the note away: a record is not made here, since what was restored must verify as what
+// it is, and a record that waits for its place does not.
+func (r *Restore) note() error {
+	text := fmt.Sprintf("%s records=%d pruned=%d", noteOf(r.done.Head), r.done.Records, r.done.Pruned)
+	if _, err := r.tx.ExecContext(r.ctx, "INSERT INTO boot (kind, name, value) VALUES ($1, $2, $3)", NoteKind, NoteName, text); err != nil {
+		return fmt.Errorf("noting it for the next start: %w", err)
+	}
+	return nil
+}
+
+// noteOf is how a note begins, which says under what head the log was restored.
+func noteOf(head Checkpoint) string { return fmt.Sprintf("size=%d root=%s", head.Size, head.Root) }
+
+// RestoreNote is the note of a Restore since which no broker has started, "" where there
+// is none: size= and root= of the head, how many records= there are, and of how many the
+// hash alone (pruned=).
+func RestoreNote(ctx context.Context, tx *sql.Tx) (text string, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT value FROM boot WHERE kind = $1 AND name = $2", NoteKind, NoteName).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("looking for the note of a restore: %w", err)
+	}
+	return text, nil
 }
 
 // reserve keeps the places of pruned records behind the last row from being given out

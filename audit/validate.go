@@ -68,10 +68,20 @@ func validID(name, id string) error {
 	if id == "" {
 		return nil
 	}
-	if parsed, err := ulid.ParseStrict(id); err != nil || parsed.String() != id {
+	if parsed, err := ParseID(id); err != nil || parsed != id {
 		return fmt.Errorf("%s: want a ULID in capitals, got %.40q", name, id)
 	}
 	return nil
+}
+
+// ParseID reads the ID of a record, in capitals or not, and returns it as records have
+// it.
+func ParseID(text string) (string, error) {
+	id, err := ulid.ParseStrict(text)
+	if err != nil {
+		return "", fmt.Errorf("want the ID of a record, a ULID, got %.40q", text)
+	}
+	return id.String(), nil
 }
 
 // isDotted reports whether s is words joined by dots. Actions and outcomes are

@@ -119,6 +119,7 @@ type Finding struct {
 	Want   string `json:"want"`
 	Got    string `json:"got"`
 	Source string `json:"source,omitempty"` // where what it contradicts was seen
+	More   int64  `json:"more,omitempty"`   // of rolled_back: so many later heads from there are not reached either
 }
 
 // A Report is the outcome of a verification.

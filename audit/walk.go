@@ -108,8 +108,9 @@ type walk struct {
 	changes  int64
 	moved    int64
 
-	next   int64 // where the next witness is
-	agreed int64 // up to where a witness was found to agree
+	inside *Witness // the heads between the lines of an export
+	next   int64    // where the next witness is
+	agreed int64    // up to where a witness was found to agree
 	late   []lateSeen
 	story  *story
 	oldest event
@@ -131,7 +132,7 @@ type lateSeen struct {
 const maxLate = 1 << 16
 
 func (v *Verification) newWalk(head Checkpoint) (*walk, error) {
-	w := &walk{v: v, head: head, story: newStory(), unplacedKnown: true, report: &Report{Origin: v.Origin, Size: head.Size, Root: head.Root.String(), Counts: make(map[Code]int64)}}
+	w := &walk{v: v, head: head, story: newStory(), unplacedKnown: true, inside: &Witness{name: "the export"}, report: &Report{Origin: v.Origin, Size: head.Size, Root: head.Root.String(), Counts: make(map[Code]int64)}}
 	for _, witness := range v.Witnesses {
 		if witness.line > 0 || witness.ended {
 			continue // it is one head
@@ -247,7 +248,8 @@ func (w *walk) passing(heads []headAt, lines int) []headAt {
 		case h.Size != w.last:
 			w.find(Finding{Code: LineUnreadable, Place: w.last + 1, Want: fmt.Sprintf("a head of %d records, which the lines before it are", w.last), Got: fmt.Sprintf("one of %d", h.Size)})
 		default:
-			w.compare(&Witness{name: "the export", next: seen{at: h.Size, digest: h.Root, note: h.Note}}, w.last, Digest{})
+			w.inside.next = seen{at: h.Size, digest: h.Root, note: h.Note}
+			w.compare(w.inside, w.last, Digest{})
 		}
 	}
 	return heads
@@ -344,21 +346,36 @@ func (w *walk) anchored(s seen, leaf Digest, position string) {
 // contradicted reports a head that this log does not extend, if the log signed it.
 func (w *walk) contradicted(witness *Witness, f Finding) {
 	f.Source = witness.position()
-	if _, err := w.v.open(witness.next.note); err != nil {
+	if err := w.unsigned(witness); err != nil {
 		f.Code, f.Want, f.Got = WitnessUnsigned, "a head of this log", err.Error()
 	}
 	w.find(f)
 }
 
-// ahead reports a head of more records than ours has.
+// unsigned says why the next head of a witness is none of this log's.
+func (w *walk) unsigned(witness *Witness) error {
+	_, err := w.v.open(witness.next.note)
+	return err
+}
+
+// ahead takes a head of more records than ours has. A log that was put back lacks every
+// head from after that, so of those that a witness has the first is reported, with how
+// many more there are.
 func (w *walk) ahead(witness *Witness) {
-	s := witness.next
-	w.contradicted(witness, Finding{Code: RolledBack, Place: w.head.Size + 1,
-		Want: fmt.Sprintf("%d records with the root %s", s.at, s.digest), Got: fmt.Sprintf("%d records", w.head.Size)})
+	switch s := witness.next; {
+	case w.unsigned(witness) != nil:
+		w.contradicted(witness, Finding{Place: w.head.Size + 1})
+	case witness.ahead == nil:
+		witness.ahead = &Finding{Code: RolledBack, Place: w.head.Size + 1, Source: witness.position(),
+			Want: fmt.Sprintf("%d records with the root %s", s.at, s.digest), Got: fmt.Sprintf("%d records", w.head.Size)}
+	default:
+		witness.ahead.More++
+	}
 }
 
 // beyond takes the witnesses of what this log does not reach.
 func (w *walk) beyond() error {
+	w.tellAhead(w.inside)
 	for _, witness := range w.v.Witnesses {
 		for !witness.ended && witness.next.at < math.MaxInt64 {
 			if s := witness.next; s.note != "" {
@@ -370,8 +387,15 @@ func (w *walk) beyond() error {
 				return err
 			}
 		}
+		w.tellAhead(witness)
 	}
 	return nil
+}
+
+func (w *walk) tellAhead(witness *Witness) {
+	if witness.ahead != nil {
+		w.find(*witness.ahead)
+	}
 }
 
 // A library looks up what a walk has passed.

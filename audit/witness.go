@@ -18,6 +18,7 @@ type Witness struct {
 	line  int64 // of next
 	next  seen
 	ended bool
+	ahead *Finding // of the first signed head that the log does not reach, with those behind it; nil without one
 }
 
 // seen is a line of a witness.

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"agentkeys/audit"
 	"agentkeys/store"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -39,6 +41,85 @@ func TestRollBackIsSeen(t *testing.T) {
 	mustFind(t, r, audit.RolledBack, 301)
 	if r.Integrity != audit.Intact || !strings.HasPrefix(r.Findings[0].Want, "450 records") || r.Findings[0].Got != "300 records" {
 		t.Errorf("the finding is %+v", r.Findings[0])
+	}
+}
+
+// All heads from after the moment to which a log was put back say the same: the first of
+// each witness is reported, and how many there are. What others signed stays apart.
+func TestRollBackIsReportedOnce(t *testing.T) {
+	yesterday := newLedger(t, 300, 3) // the last ones have no place yet
+	today := yesterday.copy(t)
+	today.with(t, func(s *store.Store) {
+		today.heads = append(bytes.Clone(today.heads), headLine(t, at(303), extend(t, s, today.log))...)
+	})
+	today.grow(t, 303, 450, true)
+	var later [][]byte
+	for line := range bytes.Lines(today.heads) {
+		if _, c, err := audit.ParseHeadLine(line); err != nil {
+			t.Fatal(err)
+		} else if c.Size > 300 {
+			later = append(later, line)
+		}
+	}
+	_, first, err := audit.ParseHeadLine(later[0])
+	if err != nil || len(later) < 4 {
+		t.Fatalf("%d heads are of more than 300 records, %v", len(later), err)
+	}
+	want := audit.Finding{Code: audit.RolledBack, Place: 301, Want: fmt.Sprintf("%d records with the root %s", first.Size, first.Root), Got: "300 records", More: int64(len(later)) - 1}
+	rolledBack := func(r *audit.Report) (found []audit.Finding) {
+		t.Helper()
+		for _, f := range r.Findings {
+			if f.Code == audit.RolledBack {
+				found = append(found, f)
+			}
+		}
+		if r.Counts[audit.RolledBack] != int64(len(found)) || r.Completeness != audit.Incomplete || r.Integrity != audit.Intact {
+			t.Errorf("the report is %+v", r)
+		}
+		return found
+	}
+	heads, line := string(today.heads), bytes.Count(today.heads, []byte("\n"))-len(later)+1
+	for name, r := range map[string]*audit.Report{
+		"a database": yesterday.verify(t, yesterday.verification(heads)),
+		"an export":  verifyExport(t, yesterday.verification(heads), yesterday.export(t)),
+	} {
+		want := want
+		want.Source = fmt.Sprintf("witness 1, line %d", line)
+		if diff := cmp.Diff([]audit.Finding{want}, rolledBack(r)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+
+	unsigned := lastLine(newLedger(t, 310, 0).heads) // of another key
+	r := yesterday.verify(t, yesterday.verification(heads, string(later[1]), string(unsigned)+string(bytes.Join(later[2:], nil))))
+	found := rolledBack(r)
+	if len(found) != 3 || found[0].More != want.More || found[1].More != 0 || found[2].More != int64(len(later))-3 || found[1].Source != "witness 2, line 1" || found[2].Source != "witness 3, line 2" {
+		t.Errorf("of three witnesses: %+v", found)
+	}
+	if r.Counts[audit.WitnessUnsigned] != 1 {
+		t.Errorf("the head of another key: %+v", r.Counts)
+	}
+	if got := today.verify(t, today.verification(heads)); got.Counts[audit.RolledBack] != 0 || got.Heads == 0 {
+		t.Errorf("the log that has them: %+v", got)
+	}
+}
+
+// An export that ends with a head before the ones between its lines was put together
+// of two, and says so once.
+func TestExportEndsBeforeItsOwnHeads(t *testing.T) {
+	early := newLedger(t, 300, 0)
+	late := early.copy(t)
+	late.grow(t, 300, 4, true)
+	text := late.export(t)
+	late.grow(t, 304, 4, true)
+	text = append(text, bytes.Join(slices.Collect(bytes.Lines(late.export(t)))[304:], nil)...)
+	text = append(text, lastLine(early.export(t))...)
+	r := verifyExport(t, late.verification(), text)
+	mustFind(t, r, audit.RolledBack, 301)
+	for _, f := range r.Findings {
+		if f.Code == audit.RolledBack && (f.More != 1 || !strings.HasPrefix(f.Want, "304 records ") || !strings.HasPrefix(f.Source, "the export")) {
+			t.Errorf("found %+v", f)
+		}
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 // Anchor is a place beside the database where what is recorded is made durable too.
 // It has one of Put and Publish, which is called from one goroutine, one call at a
 // time; a call that does not return by the end of its context holds up this anchor
-// alone.
+// alone. An error that has a method Public() string says with it what of it anybody may
+// read in the answer of readiness; of other errors the log alone tells.
 type Anchor struct {
 	Name string // lower-case word, as in the answer's "anchored"
 
@@ -30,6 +31,11 @@ type Anchor struct {
 	// place. nil is for one that cannot tell; then the database remembers it, which
 	// may be less.
 	Has func() int64
+
+	// Look says, without bringing anything, whether the anchor could take what comes. It
+	// is asked now and then while there is nothing to bring. nil is for one that can only
+	// be tried.
+	Look func(context.Context) error
 }
 
 // The names of the database, and of the file of heads, among the anchors.

@@ -36,7 +36,8 @@ const (
 )
 
 // Start records that the broker starts: its version, its configuration, its keys, and
-// what of them differs from the start before. It is to be called once, before the
+// what of them differs from the start before, and that the log was restored where it was
+// since then. It is to be called once, before the
 // broker serves, and SettleAll before it. The records are durable in the database when
 // it returns; the anchors get them like all others, and it does not wait for them.
 func (b *Broker) Start(ctx context.Context, s Start) error {
@@ -46,7 +47,17 @@ func (b *Broker) Start(ctx context.Context, s Start) error {
 		if err != nil {
 			return err
 		}
-		for _, r := range s.records(c, before) {
+		records := s.records(c, before)
+		note, err := audit.RestoreNote(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if note != "" { // writeBoot takes it away
+			r := c.record(audit.ActionRestored)
+			r.Outcome, r.Detail = audit.Confirmed, note
+			records = append(records, r)
+		}
+		for _, r := range records {
 			if err := c.append(ctx, tx, r); err != nil {
 				return err
 			}
@@ -95,7 +106,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 type bootRow struct{ kind, name string }
 
 func readBoot(ctx context.Context, tx *sql.Tx) (map[bootRow]string, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT kind, name, value FROM boot")
+	rows, err := tx.QueryContext(ctx, "SELECT kind, name, value FROM boot WHERE NOT (kind = $1 AND name = $2)", audit.NoteKind, audit.NoteName)
 	if err != nil {
 		return nil, fmt.Errorf("reading what the start before had: %w", err)
 	}

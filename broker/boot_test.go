@@ -72,6 +72,24 @@ func TestStartsAreRecorded(t *testing.T) {
 	}
 }
 
+// The first start after a restore says so, once, and compares itself with none before.
+func TestStartAfterARestoreIsRecorded(t *testing.T) {
+	k := agentkeystest.New(t)
+	const note = "size=12 root=ab records=14 pruned=3"
+	must(t, k.Store.Update(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec("INSERT INTO boot (kind, name, value) VALUES ($1, $2, $3)", audit.NoteKind, audit.NoteName, note)
+		return err
+	}))
+	s := broker.Start{Version: "1", Configuration: "c0", Keys: []broker.LoadedKey{{ID: "ak-audit-1", Purpose: "audit", Signs: true}}}
+	first := []string{`broker.started version="1" configuration=c0`, "config.loaded", "key.loaded ak-audit-1 purpose=audit use=sign"}
+	if diff := cmp.Diff(append(slices.Clone(first), "audit.restored "+note, "broker.stopped"), boot(t, k, s)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(append(first, "broker.stopped"), boot(t, k, s)); diff != "" {
+		t.Errorf("the second start: %s", diff)
+	}
+}
+
 // What was counted when a broker stops is recorded before it says that it stops.
 func TestStopRecordsWhatWasCounted(t *testing.T) {
 	k := agentkeystest.New(t)

@@ -60,6 +60,8 @@ type Config struct {
 	// Heads keeps the signed heads that the broker saw of its own log, outside of the
 	// database. It is as the Publish of an Anchor, and no answer waits for it.
 	Heads func(context.Context, audit.Checkpoint) error
+	// LookAtHeads is as the Look of an Anchor.
+	LookAtHeads func(context.Context) error
 }
 
 // Mint makes a web identity token for a tenant: token.WebIdentities.Mint, but
@@ -95,7 +97,7 @@ func New(c Config) (*Broker, error) {
 	}
 	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now(), log: newSequence(),
 		transact: c.Store.Update, place: c.Store.Update, anchorFor: anchorTimeout}
-	for _, a := range append([]Anchor{{Name: headsAnchor, Publish: c.Heads}}, c.Anchors...) {
+	for _, a := range append([]Anchor{{Name: headsAnchor, Publish: c.Heads, Look: c.LookAtHeads}}, c.Anchors...) {
 		b.followers = append(b.followers, b.follow(a))
 	}
 	if err := b.openLog(context.Background()); err != nil {

@@ -19,6 +19,7 @@ const (
 	failuresOpen = 3                      // in a row that open the breaker
 	probeEvery   = time.Second            // while it is open, doubled with each failure
 	probeMost    = 30 * time.Second
+	lookEvery    = 5 * time.Second // at one that lacks nothing
 )
 
 // A follower brings what is durable in the database to one anchor, in the order of the
@@ -30,6 +31,8 @@ type follower struct {
 	// next finds what the anchor lacks behind a place: how to bring it, and up to
 	// where it then has everything. Without anything to bring, bring is nil.
 	next func(ctx context.Context, after int64) (bring func(context.Context) error, upto int64, err error)
+	// look is the Look of the anchor; nil where there is none.
+	look func(context.Context) error
 	// patience is how long the anchor has for one call.
 	patience func() time.Duration
 	now      func() time.Time
@@ -39,12 +42,14 @@ type follower struct {
 
 	kept int64      // how far the database knows it to be; of keepCursors alone
 	hung chan error // of a call that did not return; only run uses it
+	due  bool       // whether the anchor is to be looked at; only run uses it
 
 	mu       sync.Mutex    // guards what follows
 	upto     int64         // the anchor has all up to this place
 	failures int           // in a row
 	open     bool          // nobody waits for the anchor, until it has caught up
 	reason   string        // of the last failure
+	public   string        // what of that anybody may read
 	since    time.Time     // when open last turned; zero while it never was
 	changed  chan struct{} // closed, and made anew, when one of these changes
 }
@@ -57,7 +62,7 @@ func newFollower(name string, b *Broker) *follower {
 // follow makes the follower of an anchor.
 func (b *Broker) follow(a Anchor) *follower {
 	f := newFollower(a.Name, b)
-	f.has = a.Has
+	f.has, f.look = a.Has, a.Look
 	f.next = b.nextEntries(a.Put)
 	if a.Publish != nil {
 		f.next = b.nextHead(a.Publish)
@@ -118,6 +123,12 @@ func (b *Broker) nextHead(publish func(context.Context, audit.Checkpoint) error)
 // run follows until ctx ends, and then brings what is left as long as the anchor takes
 // it, within its patience.
 func (f *follower) run(ctx context.Context) {
+	var looks <-chan time.Time
+	if f.look != nil {
+		ticker := time.NewTicker(lookEvery)
+		defer ticker.Stop()
+		looks = ticker.C
+	}
 	for ctx.Err() == nil {
 		moved, err := f.step(ctx)
 		switch {
@@ -127,6 +138,8 @@ func (f *follower) run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 			case <-f.wake:
+			case <-looks:
+				f.due = true
 			}
 		}
 	}
@@ -137,11 +150,16 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
-// step brings the next that the anchor lacks.
+// step brings the next that the anchor lacks. At one that lacks nothing it looks, when
+// that is due or the last call failed: only what works is taken to work again.
 func (f *follower) step(ctx context.Context) (moved bool, err error) {
 	bring, upto, err := f.next(ctx, f.at())
-	if err == nil && bring != nil {
-		err = f.attempt(ctx, bring)
+	call := bring
+	if bring == nil && (f.due || f.failing()) {
+		call, f.due = f.look, false
+	}
+	if err == nil && call != nil {
+		err = f.attempt(ctx, call)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil: // it was looking that was cut short, at the end
@@ -222,6 +240,12 @@ func (f *follower) change(do func()) {
 	f.changed = make(chan struct{})
 }
 
+func (f *follower) failing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failures > 0 || f.open
+}
+
 func (f *follower) took(upto int64) {
 	f.change(func() { f.upto, f.failures = upto, 0 })
 }
@@ -232,7 +256,7 @@ func (f *follower) failed(err error) {
 	f.log.Warn("an anchor failed; it is tried again", "anchor", f.name, "error", err)
 	f.change(func() {
 		f.failures++
-		f.reason = err.Error()
+		f.reason, f.public = err.Error(), public(err)
 		late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errHung)
 		if !f.open && (late || f.failures >= failuresOpen) {
 			f.open, f.since = true, f.now()
@@ -240,14 +264,26 @@ func (f *follower) failed(err error) {
 	})
 }
 
+// public is what anybody may read of an error, "" for nothing.
+func public(err error) string {
+	var p interface{ Public() string }
+	if errors.As(err, &p) {
+		return p.Public()
+	}
+	return ""
+}
+
 // caughtUp closes the breaker: the anchor lacks nothing.
 func (f *follower) caughtUp() {
 	f.mu.Lock()
-	open := f.open
+	open, failures := f.open, f.failures
 	f.mu.Unlock()
-	if open {
+	switch {
+	case open:
 		f.log.Info("an anchor works again and lacks nothing", "anchor", f.name)
 		f.change(func() { f.open, f.since, f.failures = false, f.now(), 0 })
+	case failures > 0:
+		f.change(func() { f.failures = 0 })
 	}
 }
 
@@ -277,13 +313,14 @@ type standing struct {
 	upto     int64
 	open     bool
 	failures int
+	public   string    // what anybody may read of the last failure
 	since    time.Time // when open last turned; zero while it never was
 }
 
 func (f *follower) standing() standing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return standing{f.upto, f.open, f.failures, f.since}
+	return standing{f.upto, f.open, f.failures, f.public, f.since}
 }
 
 func readCursors(ctx context.Context, tx *sql.Tx, into map[string]int64) error {

@@ -115,7 +115,7 @@ func (b *Broker) checkLog() api.Check {
 		return unready(s.unplaced, fmt.Sprintf("%d records wait for their place in the audit log; the log of the broker says why", s.committed-s.head.Size))
 	}
 	if h := b.heads().standing(); h.open {
-		return unready(h.since, fmt.Sprintf("the file of heads has failed %d times in a row; the log of the broker says why", h.failures))
+		return unready(h.since, fmt.Sprintf("the file of heads has failed %d times in a row; %s", h.failures, h.why()))
 	}
 	return check
 }
@@ -136,8 +136,16 @@ func (b *Broker) checkAnchor(f *follower) api.Check {
 	if b.AnchorsFollow {
 		check.Status = api.StatusDegraded
 	}
-	check.Reason = fmt.Sprintf("the anchor has failed %d times in a row and lacks %d records; the log of the broker says why", s.failures, b.log.end()-s.upto)
+	check.Reason = fmt.Sprintf("the anchor has failed %d times in a row and lacks %d records; %s", s.failures, max(0, b.log.end()-s.upto), s.why())
 	return check
+}
+
+// why says of the last failure what anybody may read.
+func (s standing) why() string {
+	if s.public == "" {
+		return "the log of the broker says why"
+	}
+	return s.public + "; the log of the broker says more"
 }
 
 func (b *Broker) newCheck(name string) api.Check {

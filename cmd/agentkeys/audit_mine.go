@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
@@ -40,7 +40,8 @@ did in your prefix. An auditor gets the records of everybody. The broker records
 the broker's host and the operator hands it out. With it each record is held against its proof, and
 the first that does not hold is an error. A record has its proof a second after it was made.
 
---lines prints the records as exports have them.`,
+A record is one line, cut at ` + fmt.Sprint(terminalWidth) + ` columns, and long names are shortened. --lines prints the records
+in whole, as exports have them.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := need(cmd, "broker", "wallet"); err != nil {
@@ -164,17 +165,43 @@ func checkLine(e api.AuditEntry) (audit.Digest, error) {
 	return line.Hash, nil
 }
 
-// writeEntries prints a line for each entry.
+// mineHeader names the columns of the lines for people.
+var mineHeader = []string{"PLACE", "TIME (UTC)", "ACTION", "STATUS", "WHO", "GRANT", "ABOUT"}
+
+// writeEntries prints a line for each entry, within the width of a terminal. The last
+// column has as much as there is room for behind the others.
 func writeEntries(w io.Writer, entries []api.AuditEntry) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "PLACE\tTIME (UTC)\tACTION\tSTATUS\tWHO\tGRANT\tABOUT")
+	rows := [][]string{mineHeader}
 	for _, e := range entries {
-		about := strings.Join(strings.Fields(strings.Join([]string{e.Reason, e.ScopePath, e.Agent, e.CredentialID}, " ")), " ")
-		row := []string{fmt.Sprint(e.Place), time.Unix(e.Time, 0).UTC().Format("2006-01-02 15:04:05"), e.Action, e.Status, shortened(e.Wallet), e.GrantID, about}
+		row := []string{fmt.Sprint(e.Place), time.Unix(e.Time, 0).UTC().Format("2006-01-02 15:04:05"), cut(e.Action, 20), cut(e.Status, 11), shortened(e.Wallet), shortened(e.GrantID), ""}
 		for i, text := range row {
 			row[i] = printable(text)
 		}
-		fmt.Fprintln(tw, strings.Join(row, "\t"))
+		rows = append(rows, row)
 	}
-	return tw.Flush()
+	last := len(mineHeader) - 1
+	widths, room := make([]int, last), terminalWidth-last
+	for i := range widths {
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		room -= widths[i]
+	}
+	for i, e := range entries {
+		agent := e.Agent
+		if strings.HasPrefix(agent, "0x") { // a daemon's address, not a name of its own
+			agent = shortened(agent)
+		}
+		rows[i+1][last] = printable(beside([]string{e.Reason, e.ScopePath, agent, e.CredentialID}, room))
+	}
+	for _, row := range rows {
+		line := fmt.Sprintf("%*s ", widths[0], row[0])
+		for i := 1; i < last; i++ {
+			line += fmt.Sprintf("%-*s ", widths[i], row[i])
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line+row[last], " ")); err != nil {
+			return err
+		}
+	}
+	return nil
 }

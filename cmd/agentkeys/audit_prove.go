@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,22 +33,27 @@ type proveRecordOptions struct {
 func (p *program) auditProve() *cobra.Command {
 	var o proveRecordOptions
 	cmd := &cobra.Command{
-		Use:   "prove ID (--data-dir DIR | --url BROKER) [--entry FILE] [--out FILE]",
+		Use:   "prove ID|PLACE (--data-dir DIR | --url BROKER) [--entry FILE] [--out FILE]",
 		Short: "Prove that a record is in the log",
-		Long: `Writes a proof that the record of that ID is in the tree of the signed head, as C2SP tlog-proof
-text or as JSON. It tells nothing of the record, so it can be shown to anybody; --entry writes the
-record's own line into another file, for those who may know what it says. "agentkeys audit
-verify-proof" takes both.
+		Long: `Writes a proof that the record of that ID, or at that place in a database, is in the tree of the
+signed head, as C2SP tlog-proof text or as JSON. It tells nothing of the record, so it can be shown
+to anybody; --entry writes the record's own line into another file, for those who may know what it
+says. "agentkeys audit verify-proof" takes both.
 
 A record has its place in the tree within a second of being written.
 
-Exit status: 0 proven, 1 the record is not what the tree has, 3 it could not be looked at.`,
+Exit status: 0 proven, 1 the record is not what the tree has, 3 it could not be looked at, 2
+wrong use.`,
 		Example: `  agentkeys audit prove 01J9ZX3VJ6Q1T5N8M4C2B7E0KD --data-dir /var/lib/agentkeys \
       --entry record.json --out record.tlog-proof
   agentkeys audit verify-proof record.tlog-proof --key audit.vkey --entry record.json`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return inconclusive(p.proveRecord(cmd, &o, args[0]))
+			of, err := parseSubject(args[0])
+			if err != nil {
+				return usage(err)
+			}
+			return inconclusive(p.proveRecord(cmd, &o, of))
 		},
 	}
 	o.bind(cmd)
@@ -58,9 +64,56 @@ Exit status: 0 proven, 1 the record is not what the tree has, 3 it could not be 
 	return cmd
 }
 
-func (p *program) proveRecord(cmd *cobra.Command, o *proveRecordOptions, id string) error {
+// A subject is the record that a proof is asked of: by its ID, or by its place where that
+// is not 0.
+type subject struct {
+	id    string
+	place int64
+}
+
+func parseSubject(text string) (subject, error) {
+	if place, err := strconv.ParseInt(text, 10, 64); err == nil && place >= 1 && strconv.FormatInt(place, 10) == text {
+		return subject{place: place}, nil
+	}
+	id, err := audit.ParseID(text)
+	if err != nil {
+		return subject{}, hint{fmt.Errorf("want the ID of a record or its place, a number from 1, got %.40q", text), `"agentkeys audit query" and "agentkeys audit tail" print places, "agentkeys audit show PLACE" the ID`}
+	}
+	return subject{id: id}, nil
+}
+
+// read is the record as the database has it.
+func (s subject) read(ctx context.Context, tx *sql.Tx) (audit.Entry, error) {
+	if s.place == 0 {
+		e, err := audit.ByID(ctx, tx, s.id)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = hint{fmt.Errorf("the log has no record %q", s.id), `"agentkeys audit show PLACE" prints the id of the record at a place`}
+		}
+		return e, err
+	}
+	e, err := audit.AtPlace(ctx, tx, s.place)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return e, err
+	}
+	standing, err := audit.ReadStanding(ctx, tx)
+	switch {
+	case err != nil:
+		return e, err
+	case s.place <= standing.Pruned:
+		return e, hint{fmt.Errorf("the record at place %d was pruned: its hash is left", s.place), "the export that it went into has the record, and \"agentkeys audit verify --export\" holds it against the log's key"}
+	case s.place <= standing.Last:
+		return e, status{exitBroken, hint{fmt.Errorf("there is no record at place %d, and the last one is at %d: somebody took it out", s.place, standing.Last),
+			"keep a copy of the database as it is, and run \"agentkeys audit verify\""}}
+	}
+	return e, fmt.Errorf("there is no record at place %d: the last one is at %d", s.place, standing.Last)
+}
+
+func (p *program) proveRecord(cmd *cobra.Command, o *proveRecordOptions, of subject) error {
 	if o.url != "" && (cmd.Flags().Changed("data-dir") || o.entry != "") {
 		return lacking(cmd, "--url: --data-dir and --entry are for a database, and a broker was named")
+	}
+	if o.url != "" && of.place != 0 {
+		return lacking(cmd, fmt.Sprintf("--url: want the ID of a record, which a broker knows it by, got the place %d", of.place))
 	}
 	for _, f := range []struct{ flag, path string }{{"out", o.out}, {"entry", o.entry}} {
 		if f.path == "" {
@@ -70,7 +123,7 @@ func (p *program) proveRecord(cmd *cobra.Command, o *proveRecordOptions, id stri
 			return usage(err)
 		}
 	}
-	proof, line, err := p.obtainProof(cmd, o, id)
+	proof, line, err := p.obtainProof(cmd, o, of)
 	if err != nil {
 		return err
 	}
@@ -102,27 +155,25 @@ func content(text []byte) func(io.Writer) error {
 
 // obtainProof makes a proof or fetches it. The line of the record comes from a database
 // alone.
-func (p *program) obtainProof(cmd *cobra.Command, o *proveRecordOptions, id string) (proof audit.Proof, line []byte, err error) {
+func (p *program) obtainProof(cmd *cobra.Command, o *proveRecordOptions, of subject) (proof audit.Proof, line []byte, err error) {
 	if o.url != "" {
-		proof, err = fetchProof(cmd.Context(), o.url, id)
+		proof, err = fetchProof(cmd.Context(), o.url, of.id)
 		return proof, nil, err
 	}
 	err = p.readDatabase(cmd, o.dataDir, func(ctx context.Context, db *store.Store) error {
 		return db.View(ctx, func(tx *sql.Tx) error {
-			entry, err := audit.ByID(ctx, tx, id)
+			entry, err := of.read(ctx, tx)
 			if err != nil {
 				return err
 			}
 			line = entry.Line()
-			proof, err = audit.Prove(ctx, tx, id)
+			proof, err = audit.Prove(ctx, tx, entry.ID)
 			return err
 		})
 	})
 	switch {
 	case errors.Is(err, audit.ErrChanged):
 		err = status{exitBroken, err}
-	case errors.Is(err, sql.ErrNoRows):
-		err = hint{fmt.Errorf("the log has no record %q", id), `"agentkeys audit show PLACE" prints the id of the record at a place`}
 	case errors.Is(err, audit.ErrNotInTree):
 		err = hint{err, "a running broker gives it one within a second: try again"}
 	}

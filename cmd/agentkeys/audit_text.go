@@ -42,8 +42,14 @@ func about(e *audit.Entry, then string, room int) string {
 	if then != "" {
 		then = "then " + then
 	}
+	return beside([]string{then, e.Reason, e.CredentialID, e.GrantID, e.Detail, e.ScopePath, e.Agent, e.TokenID}, room)
+}
+
+// beside puts the first of the parts, cut if it must be, and the others of which all
+// fits beside it into so many characters.
+func beside(parts []string, room int) string {
 	text := ""
-	for _, part := range []string{then, e.Reason, e.CredentialID, e.GrantID, e.Detail, e.ScopePath, e.Agent, e.TokenID} {
+	for _, part := range parts {
 		switch {
 		case part == "":
 		case text == "":

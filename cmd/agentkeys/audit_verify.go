@@ -298,6 +298,9 @@ func writeVerdicts(w io.Writer, r *audit.Report) error {
 	}
 	for _, f := range r.Findings {
 		lines = append(lines, "", findingLine(f), "  want "+f.Want, "  got  "+f.Got)
+		if f.More > 0 {
+			lines = append(lines, fmt.Sprintf("  more %d later heads that the log does not reach", f.More))
+		}
 		if f.Source != "" {
 			lines = append(lines, "  from "+f.Source)
 		}

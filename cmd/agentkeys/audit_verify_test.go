@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -208,6 +209,54 @@ func TestAuditVerifyCommandNamesTheRecord(t *testing.T) {
 	}
 }
 
+// A log that was put back is one finding for each file that has heads from after that,
+// however many those are.
+func TestAuditVerifyCommandTellsARollBackOnce(t *testing.T) {
+	f := newLogFolder(t, 300)
+	s, err := store.Open(t.Context(), filepath.Join(f.dir, databaseFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	heads := read(t, f.heads)
+	back := errors.New("put back")
+	err = s.Update(t.Context(), func(tx *sql.Tx) error {
+		for i := range 30 {
+			r := audit.Record{Time: time.Now(), Action: "mint.oidc_jwt", Outcome: audit.Issued, RequestID: fmt.Sprint("later-", i)}
+			if err := audit.Append(t.Context(), tx, &r); err != nil {
+				return err
+			}
+			head, _, err := f.log.Extend(t.Context(), tx, 1000)
+			if err != nil {
+				return err
+			}
+			heads += string(audit.HeadLine(r.Time, head))
+		}
+		return back
+	})
+	if !errors.Is(err, back) {
+		t.Fatal(err)
+	}
+	save(t, f.heads, heads)
+	code, stdout, stderr := tell(t, "audit", "verify", "--data-dir", f.dir, "--key", f.key)
+	if n := strings.Count(stdout, "rolled_back"); code != exitBroken || n != 1 || stderr != "" {
+		t.Errorf("status %d, %d findings, want 1 and one\n%s%s", code, n, stdout, stderr)
+	}
+	for _, want := range []string{"rolled_back, place 301\n  want 302 records with the root ", "\n  got  300 records\n  more 29 later heads that the log does not reach\n  from " + f.heads + ", line 2\n"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("want %q in:\n%s", want, stdout)
+		}
+	}
+	code, stdout, _ = tell(t, "audit", "verify", "--data-dir", f.dir, "--key", f.key, "--json")
+	var r struct {
+		Findings []map[string]any
+		Counts   map[string]int64
+	}
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != exitBroken || r.Counts["rolled_back"] != 1 || len(r.Findings) != 1 || r.Findings[0]["more"] != 29.0 || r.Findings[0]["got"] != "300 records" {
+		t.Errorf("status %d, %v, %s", code, err, stdout)
+	}
+}
+
 // A broker that writes is no hindrance, and none to it.
 func TestAuditVerifyBesideABroker(t *testing.T) {
 	f := newLogFolder(t, 300)
@@ -291,8 +340,26 @@ func TestAuditProveAndVerifyProof(t *testing.T) {
 
 	must(3, "has no record \"01ARZ3NDEKTSV4RRFFQ69G5FAV\"\nagentkeys: hint: \"agentkeys audit show PLACE\"", "prove", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--data-dir", f.dir)
 	must(3, "no place in the tree yet", "prove", f.ids[300], "--data-dir", f.dir)
+	must(0, "", "prove", "42", "--data-dir", f.dir, "--out", path("proof3"), "--entry", path("entry3"))
+	must(0, "PROVEN: a record is at place 42 of the 300 records of "+logOrigin, "verify-proof", path("proof3"), "--key", f.key, "--entry", path("entry3"))
+	for one, other := range map[string]string{"proof": "proof3", "entry": "entry3"} {
+		if want, got := read(t, path(one)), read(t, path(other)); want != got {
+			t.Errorf("by its place the record has another %s: want %q, got %q", one, want, got)
+		}
+	}
+	must(0, read(t, path("json")), "prove", strings.ToLower(f.ids[41]), "--data-dir", f.dir, "--json")
+	must(3, "no place in the tree yet", "prove", "301", "--data-dir", f.dir)
+	must(3, "there is no record at place 9000: the last one is at 301\n", "prove", "9000", "--data-dir", f.dir)
+	for _, neither := range []string{"0", "042", "+42", "4 2", "42a", "", "0x2a", "99999999999999999999", f.ids[41] + "0", f.ids[41][:25], strings.Repeat("U", 26), "req-41"} {
+		must(2, fmt.Sprintf("want the ID of a record or its place, a number from 1, got %q\n", neither), "prove", neither, "--data-dir", f.dir)
+	}
+	f.tamper(t, "DELETE FROM audit_records WHERE seq <= 7 OR seq = 50", "UPDATE audit_head SET pruned = 7")
+	must(3, "the record at place 7 was pruned: its hash is left\nagentkeys: hint: the export ", "prove", "7", "--data-dir", f.dir)
+	must(0, "leaf_hash", "prove", "8", "--data-dir", f.dir, "--json")
+	must(1, "there is no record at place 50, and the last one is at 301: somebody took it out", "prove", "50", "--data-dir", f.dir)
 	f.tamper(t, "UPDATE audit_records SET reason = 'x' WHERE seq = 42")
 	must(1, "it was changed", "prove", f.ids[41], "--data-dir", f.dir)
+	must(1, "it was changed", "prove", "42", "--data-dir", f.dir)
 }
 
 func TestAuditProveAsksABroker(t *testing.T) {
@@ -302,7 +369,7 @@ func TestAuditProveAsksABroker(t *testing.T) {
 		switch r.URL.Path {
 		case proofPath + f.ids[41]:
 			fmt.Fprint(w, proof)
-		case proofPath + "nonsense":
+		case proofPath + f.ids[42]:
 			fmt.Fprint(w, "<html>")
 		default:
 			http.Error(w, `{"code":"entry_unknown"}`, http.StatusNotFound)
@@ -317,10 +384,12 @@ func TestAuditProveAsksABroker(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"unknown", "--url", srv.URL}, 3, "404"},
-		{[]string{"nonsense", "--url", srv.URL}, 3, "reading proof"},
-		{[]string{"x", "--url", "ftp://broker.example.com"}, 2, "--url: "},
-		{[]string{"x", "--url", srv.URL, "--data-dir", f.dir}, 2, "--url: "},
+		{[]string{f.ids[43], "--url", srv.URL}, 3, "404"},
+		{[]string{f.ids[42], "--url", srv.URL}, 3, "reading proof"},
+		{[]string{f.ids[41], "--url", "ftp://broker.example.com"}, 2, "--url: "},
+		{[]string{f.ids[41], "--url", srv.URL, "--data-dir", f.dir}, 2, "--url: "},
+		{[]string{"42", "--url", srv.URL}, 2, "--url: want the ID of a record, which a broker knows it by, got the place 42"},
+		{[]string{"../entries", "--url", srv.URL}, 2, `got "../entries"`},
 	} {
 		if code, _, stderr := tell(t, append([]string{"audit", "prove"}, tt.args...)...); code != tt.code || !strings.Contains(stderr, tt.want) {
 			t.Errorf("%q: status %d, %s; want %d and %q", tt.args, code, stderr, tt.code, tt.want)

@@ -136,15 +136,15 @@ func (f *auditFiles) close() error {
 
 // into has a broker write to the files.
 func (f *auditFiles) into(c *broker.Config) {
-	c.Heads = f.heads.Publish
+	c.Heads, c.LookAtHeads = f.heads.Publish, f.heads.Look
 	if f.file != nil {
-		c.Anchors = append(c.Anchors, broker.Anchor{Name: f.file.Name(), Put: f.file.Put, Has: func() int64 {
+		c.Anchors = append(c.Anchors, broker.Anchor{Name: f.file.Name(), Put: f.file.Put, Look: f.file.Look, Has: func() int64 {
 			last, _ := f.file.Last()
 			return last.Place
 		}})
 	}
 	if f.checkpoints != nil {
-		c.Anchors = append(c.Anchors, broker.Anchor{Name: f.checkpoints.Name(), Publish: f.checkpoints.Publish, Has: func() int64 {
+		c.Anchors = append(c.Anchors, broker.Anchor{Name: f.checkpoints.Name(), Publish: f.checkpoints.Publish, Look: f.checkpoints.Look, Has: func() int64 {
 			last, _ := f.checkpoints.Last()
 			return last.Size
 		}})

@@ -108,6 +108,19 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 		"a restored copy, with all heads": {func(_ *testing.T, w *seenLog) { w.database(); w.heads(); w.checkpoints() },
 			`the anchor file "ANCHOR", which ends with the record at place 12: the database has none there`},
 		"all was pruned": {func(t *testing.T, w *seenLog) { leaveTheTree(t, w.DataDir) }, ""},
+		"the tail is gone and counts as pruned": {func(t *testing.T, w *seenLog) {
+			execute(t, w.DataDir, "UPDATE audit_head SET pruned = 12")
+			execute(t, w.DataDir, "DELETE FROM audit_records WHERE seq > 9") // which the mark lets everybody
+		}, "all 12 records that its head counts are to be pruned, and no record behind them says so: the database ends with the one at place 9"},
+		"all is gone and counts as pruned": {func(t *testing.T, w *seenLog) {
+			execute(t, w.DataDir, "UPDATE audit_head SET pruned = 12")
+			execute(t, w.DataDir, "DELETE FROM audit_records")
+		}, "and no record behind them says so: the database ends with the one at place 0"},
+		"the last one is gone and counts as pruned, and another is there": {func(t *testing.T, w *seenLog) {
+			execute(t, w.DataDir, "UPDATE audit_head SET pruned = 12")
+			execute(t, w.DataDir, "DELETE FROM audit_records WHERE seq > 9")
+			execute(t, w.DataDir, "INSERT INTO audit_records (id, time, action, outcome, reason, identity_type, identity_value, omni_account, wallet, key_id, token_id, source, request_id) VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 0, 'test', 'confirmed', '', '', '', '', '', '', '', '', 'r')")
+		}, "and no record behind them says so: the database ends with the one at place 13"},
 		"a fork that was pruned, without heads": {func(t *testing.T, w *seenLog) {
 			fork(t, w)
 			leaveTheTree(t, w.DataDir)
@@ -212,23 +225,18 @@ func execute(t *testing.T, dir, statement string) {
 	}
 }
 
-// leaveTheTree leaves nothing of the log but its tree.
+// leaveTheTree prunes all that the head counts.
 func leaveTheTree(t *testing.T, dir string) {
 	t.Helper()
-	db, err := store.Open(t.Context(), filepath.Join(dir, databaseFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(t.Context(), "UPDATE audit_head SET pruned = size")
-		if err == nil {
-			_, err = tx.ExecContext(t.Context(), "DELETE FROM audit_records")
-		}
-		return err
+	withStore(t, dir, func(db *store.Store) error {
+		return db.Update(t.Context(), func(tx *sql.Tx) error {
+			standing, err := audit.ReadStanding(t.Context(), tx)
+			if err == nil {
+				_, err = audit.Prune(t.Context(), tx, standing.Size, int(standing.Size), audit.Digest{}, audit.Record{Time: time.Now(), RequestID: "prune-1"})
+			}
+			return err
+		})
 	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // matches says whether the parts of a pattern between its .* are in a text, in order.
