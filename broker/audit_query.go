@@ -62,6 +62,9 @@ func parseAuditQuery(raw string) (auditQuery, error) {
 		return q, err
 	}
 	q.Account, q.Tenant, q.GrantID, q.Action, q.Outcome = parameters["account"], parameters["tenant"], parameters["grant_id"], parameters["action"], parameters["outcome"]
+	if q.Outcome != "" && !slices.Contains(audit.Outcomes(), q.Outcome) { // a slip must not read as "there was nothing"
+		return q, api.Errorf(api.CodeBadRequest, "outcome: want one of %s", strings.Join(audit.Outcomes(), ", "))
+	}
 	q.cursor, q.since, q.until = parameters["cursor"], parameters["since"], parameters["until"]
 	switch order := parameters["order"]; order {
 	case "", "desc":
