@@ -101,9 +101,15 @@ func (c *call) readAll() ([]byte, error) {
 }
 
 func checkType(r *http.Request) error {
+	if n := len(r.Header.Values("Content-Type")); n > 1 {
+		return api.Errorf(api.CodeUnsupportedMediaType, "want one Content-Type, got %d", n)
+	}
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/json" {
 		return api.Errorf(api.CodeUnsupportedMediaType, "want Content-Type application/json")
+	}
+	if coding := strings.Join(r.Header.Values("Content-Encoding"), ","); coding != "" && !strings.EqualFold(coding, "identity") { // RFC 9110, section 8.4
+		return api.Errorf(api.CodeUnsupportedMediaType, "want a body without Content-Encoding")
 	}
 	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
 		return api.Errorf(api.CodeUnsupportedMediaType, "want UTF-8, got another charset")

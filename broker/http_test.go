@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -56,6 +57,14 @@ func TestBodiesAreStrict(t *testing.T) {
 			}
 		})
 	}
+	for name, header := range map[string][]string{
+		"two types":          {"Content-Type", jsonType, "Content-Type", "text/plain"},
+		"a content encoding": {"Content-Type", jsonType, "Content-Encoding", "gzip"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			send(t, k, "POST", api.PathWalletStart, good, header...).refused(t, 415, "unsupported_media_type")
+		})
+	}
 }
 
 func TestServerHasLimits(t *testing.T) {
@@ -85,6 +94,21 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	if a.Header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("Allow %q", a.Header.Get("Allow"))
 	}
+	asterisk, err := http.NewRequestWithContext(t.Context(), "OPTIONS", k.Issuer, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asterisk.URL.Opaque = "*" // RFC 9110, section 9.3.7
+	resp, err := http.DefaultTransport.RoundTrip(asterisk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer{resp, data}.refused(t, 404, "not_found")
 }
 
 func TestRequestID(t *testing.T) {
