@@ -67,6 +67,17 @@ func TestBodiesAreStrict(t *testing.T) {
 	}
 }
 
+// A parameter of the query would be outside of a call's signature, and one that is
+// dropped could be taken to have counted.
+func TestBodiesComeWithoutParameters(t *testing.T) {
+	k := agentkeystest.New(t)
+	bearer := "Bearer " + k.Party(t).Session.SessionJWT
+	for _, path := range []string{api.PathWalletStart, api.PathWalletVerify, api.PathMintOIDC, api.PathMintAWS, api.PathGrantCreate, api.PathGrantRevoke} {
+		send(t, k, "POST", path+"?aud=x", "{}", "Content-Type", jsonType, "Authorization", bearer).refused(t, 400, "unknown_field")
+		send(t, k, "POST", path+"?aud=%", "{}", "Content-Type", jsonType, "Authorization", bearer).refused(t, 400, "bad_request")
+	}
+}
+
 func TestServerHasLimits(t *testing.T) {
 	s := broker.Server(nil, slog.New(slog.DiscardHandler))
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 {
