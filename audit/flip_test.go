@@ -3,9 +3,11 @@ package audit_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -228,6 +230,49 @@ func FuzzParseLine(f *testing.F) {
 			t.Fatalf("the entry of %q is written as %q", text, again)
 		}
 	})
+}
+
+// A proof in JSON is read in one way alone: members in another order and between white
+// space are the same, and one that is there twice, not at all or in another case is none.
+func TestProofsInJSONHaveEachMemberOnce(t *testing.T) {
+	p, err := audit.ParseProof([]byte(readVectors(t).Proofs[0].Text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Leaf = &audit.Digest{1}
+	good, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	members := map[string]json.RawMessage{}
+	if err := json.Unmarshal(good, &members); err != nil {
+		t.Fatal(err)
+	}
+	sorted, err := json.MarshalIndent(members, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.ParseProof(sorted); err != nil {
+		t.Errorf("members in another order: %v", err)
+	}
+	for name, value := range members {
+		member := fmt.Sprintf("%q:%s", name, value)
+		less := maps.Clone(members)
+		delete(less, name)
+		lacking, err := json.Marshal(less)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, bad := range map[string]string{
+			"twice":           strings.Replace(string(good), "{", "{"+member+",", 1),
+			"in another case": strings.Replace(string(good), member, strings.ToUpper(member[:2])+member[2:], 1),
+			"missing":         string(lacking),
+		} {
+			if _, err := audit.ParseProof([]byte(bad)); err == nil {
+				t.Errorf("a proof with %s %s was read: %s", name, what, bad)
+			}
+		}
+	}
 }
 
 // FuzzParseProof: a proof that is read is written as it was, in the form that it had.

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -228,6 +230,9 @@ func parseProofJSON(text []byte) (p Proof, err error) {
 	if err := strictly(text, &j); err != nil {
 		return p, err
 	}
+	if err := namedOnce(text, reflect.TypeFor[proofJSON]()); err != nil {
+		return p, err
+	}
 	head, err := claimed(j.Checkpoint)
 	if err != nil {
 		return p, err
@@ -251,6 +256,34 @@ func parseProofJSON(text []byte) (p Proof, err error) {
 		p.Hashes = append(p.Hashes, h)
 	}
 	return p, nil
+}
+
+// namedOnce refuses an object of JSON that does not have each member of a struct once
+// and by its own name. encoding/json takes the last of two members, and any spelling of
+// a name's case: another reader would read another proof.
+func namedOnce(text []byte, of reflect.Type) error {
+	var left []string
+	for f := range of.Fields() {
+		left = append(left, f.Tag.Get("json"))
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	_, _ = d.Token() // the bracket: the text was read before as JSON, so no token fails
+	for d.More() {
+		name, _ := d.Token()
+		i := slices.Index(left, fmt.Sprint(name))
+		if i < 0 {
+			return fmt.Errorf("want each member once and by its name, got %.40q", name)
+		}
+		left = slices.Delete(left, i, i+1)
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("want the member %q, got none", left[0])
+	}
+	return nil
 }
 
 // ParseDigest reads what Digest.String writes.

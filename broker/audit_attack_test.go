@@ -79,7 +79,7 @@ func TestFiltersAreNoStatements(t *testing.T) {
 		query("order", "asc; DROP TABLE audit_records"), query("order", "ASC"), query("order", "up"), query("limit", "0"), query("limit", "1001"), query("limit", "-1"), query("limit", "1e3"), query("limit", "99999999999999999999"),
 		query("limit", "0x10"), query("limit", "010"), query("limit", "१"), query("since", "-1"), query("since", "253402300800"), query("since", "2026-01-01"), query("since", "1.5"), query("until", "9223372036854775808"),
 		query("since", "5", "until", "5"), query("since", "6", "until", "5"), query("action", ""), query("cursor", ""), "?action", "?limit=5&limit=5", "?limit=5&limit=6", "?action=a&action=b",
-		query("action", "mint\noutcome=confirmed"), query("action", "mint\u202eoidc"), query("outcome", "сonfirmed"), query("action", strings.Repeat("a", 65)), query("tenant", strings.Repeat("a", 129)),
+		query("action", "mint\noutcome=confirmed"), query("action", "mint\u202eoidc"), query("outcome", "сonfirmed"), query("outcome", "confirmd"), query("action", strings.Repeat("a", 65)), query("tenant", strings.Repeat("a", 129)),
 		"?%", "?a%", "?limit=%zz", "?limit=5;order=asc", "?limit=5%26order=asc",
 	} {
 		a := readAudit(t, k, p, q)

@@ -62,6 +62,9 @@ func parseAuditQuery(raw string) (auditQuery, error) {
 		return q, err
 	}
 	q.Account, q.Tenant, q.GrantID, q.Action, q.Outcome = parameters["account"], parameters["tenant"], parameters["grant_id"], parameters["action"], parameters["outcome"]
+	if q.Outcome != "" && !slices.Contains(audit.Outcomes(), q.Outcome) { // a slip must not read as "there was nothing"
+		return q, api.Errorf(api.CodeBadRequest, "outcome: want one of %s", strings.Join(audit.Outcomes(), ", "))
+	}
 	q.cursor, q.since, q.until = parameters["cursor"], parameters["since"], parameters["until"]
 	switch order := parameters["order"]; order {
 	case "", "desc":
@@ -190,13 +193,22 @@ func parseSizes(raw string) (from, to int64, err error) {
 // maxSize is more than a log can have.
 const maxSize = 1 << 53
 
-// parseParameters reads a query string: each parameter once, none of them empty, and
-// each as check takes it. Go's own reader drops what is malformed without a word, and
-// a filter that was dropped would show more than was asked for.
-func parseParameters(raw string, check func(name, value string) error) (map[string]string, error) {
+// parseQuery reads a query string. URL.Query drops what is malformed without a word,
+// and a filter that was dropped would show more than was asked for.
+func parseQuery(raw string) (url.Values, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, api.Errorf(api.CodeBadRequest, "the query string is malformed")
+	}
+	return values, nil
+}
+
+// parseParameters reads a query string: each parameter once, none of them empty, and
+// each as check takes it.
+func parseParameters(raw string, check func(name, value string) error) (map[string]string, error) {
+	values, err := parseQuery(raw)
+	if err != nil {
+		return nil, err
 	}
 	parameters := make(map[string]string, len(values))
 	for name, all := range values {

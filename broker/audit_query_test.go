@@ -12,7 +12,7 @@ func FuzzAuditQuery(f *testing.F) {
 	q := auditQuery{Reading: audit.Reading{Limit: audit.DefaultLimit, Owner: &audit.Owner{Account: "aa"}}}
 	f.Add("", q.cursorAt(7), int64(7))
 	f.Add("limit=1000&order=asc&since=0&until=253402300799", "AQ", int64(1))
-	f.Add("action=a.b&outcome=c&grant_id=grn-1&account=aa&tenant=0xa", "AQAAAAAAAAAHAAAAAAAAAAA", int64(1<<62))
+	f.Add("action=a.b&outcome=failed&grant_id=grn-1&account=aa&tenant=0xa", "AQAAAAAAAAAHAAAAAAAAAAA", int64(1<<62))
 	f.Add("limit=+5&limit=%35", "", int64(0))
 	f.Fuzz(func(t *testing.T, raw, cursor string, place int64) {
 		q, err := parseAuditQuery(raw)

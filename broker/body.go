@@ -21,9 +21,9 @@ import (
 
 // decode reads a JSON object of type T, strictly and at every depth: a member
 // that T does not have, one that is there twice or missing, null, text that is
-// not UTF-8 and anything behind the object are refused. encoding/json alone would
-// take the last of two members, any spelling of a name's case, and zero for what
-// is missing.
+// not UTF-8, anything behind the object and a query parameter are refused.
+// encoding/json alone would take the last of two members, any spelling of a name's
+// case, and zero for what is missing.
 //
 // A member whose tag says omitempty may be left out, but not sent empty: whether
 // "" or [] means the same as nothing, or its opposite, would be a guess.
@@ -35,6 +35,9 @@ func decode[T any](c *call) (T, error) {
 // decodeRaw is decode with the body as it was received, for signatures.
 func decodeRaw[T any](c *call) (T, []byte, error) {
 	var v T
+	if err := noParameters(c); err != nil { // a parameter would be outside of the signature, or be taken to count
+		return v, nil, err
+	}
 	data, err := readBody(c)
 	if err != nil {
 		return v, nil, err
@@ -64,6 +67,9 @@ func decodeBody[T any](data []byte) (v T, err error) {
 
 // decodeNothing accepts no body or an empty object.
 func decodeNothing(c *call) error {
+	if err := noParameters(c); err != nil {
+		return err
+	}
 	if c.r.ContentLength == 0 {
 		return nil
 	}
@@ -101,9 +107,15 @@ func (c *call) readAll() ([]byte, error) {
 }
 
 func checkType(r *http.Request) error {
+	if n := len(r.Header.Values("Content-Type")); n > 1 {
+		return api.Errorf(api.CodeUnsupportedMediaType, "want one Content-Type, got %d", n)
+	}
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/json" {
 		return api.Errorf(api.CodeUnsupportedMediaType, "want Content-Type application/json")
+	}
+	if coding := strings.Join(r.Header.Values("Content-Encoding"), ","); coding != "" && !strings.EqualFold(coding, "identity") { // RFC 9110, section 8.4
+		return api.Errorf(api.CodeUnsupportedMediaType, "want a body without Content-Encoding")
 	}
 	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
 		return api.Errorf(api.CodeUnsupportedMediaType, "want UTF-8, got another charset")

@@ -31,6 +31,7 @@ type mint struct {
 	policy         string        // the session policy, of the grant and the path that is asked for
 	until          time.Time     // when the grant ends
 	settleBy       time.Time     // when the intent is settled, if it has no outcome by then
+	first          bool          // nothing was remembered of the call, so its answer is a new one
 }
 
 // serveMintAWS mints AWS credentials for the bearer of a session who signed the
@@ -89,6 +90,9 @@ func (b *Broker) credentials(c *call, m *mint) (*kept, error) {
 		return nil, b.refuseCredentials(c, m, err)
 	}
 	earlier, err := b.decide(c, m)
+	if m.first && m.idempotencyKey != "" {
+		c.w.Header().Set("X-Idempotency", "miss")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +107,6 @@ func (b *Broker) credentials(c *call, m *mint) (*kept, error) {
 	answer, err := b.concludeSuccess(c, m, given)
 	if err != nil {
 		return nil, err
-	}
-	if m.idempotencyKey != "" {
-		c.w.Header().Set("X-Idempotency", "miss")
 	}
 	return b.release(c, answer)
 }

@@ -41,6 +41,7 @@ func (b *Broker) decide(c *call, m *mint) (*kept, error) {
 func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (earlier *kept, refusal, err error) {
 	stale := b.checkFresh(m, c.now)
 	row, err := known(ctx, tx, c, m, stale == nil)
+	m.first = err == nil && row == nil && stale == nil
 	switch {
 	case err != nil:
 		return nil, nil, err

@@ -169,7 +169,11 @@ const maxGrantPage = grant.MaxLimit - 1
 // grantQuery reads the parameters cursor, limit and grant_id, each at most once.
 func grantQuery(c *call, session token.Session) (grant.Query, error) {
 	q := grant.Query{Owner: session.OmniAccount, Daemon: session.Wallet, Limit: grant.DefaultLimit}
-	for name, values := range c.r.URL.Query() {
+	parameters, err := parseQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return q, err
+	}
+	for name, values := range parameters {
 		if len(values) != 1 {
 			return q, api.Errorf(api.CodeBadRequest, "want the parameter %q once, got it %d times", clip(name), len(values))
 		}

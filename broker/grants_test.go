@@ -153,7 +153,7 @@ func TestGrantListForBothSides(t *testing.T) {
 	if got := listGrants(t, k, stranger, "?grant_id="+g.GrantID); len(got.Grants) != 0 {
 		t.Errorf("a stranger who knows the id sees %+v", got)
 	}
-	if status, problem := k.Send(t, "GET", api.PathGrantList+"?cursor="+g.GrantID, stranger.Session.SessionJWT, nil, nil); status != 400 || problem.Code != api.CodeGrantInvalid {
+	if status, problem := k.Send(t, "GET", api.PathGrantList+"?cursor="+g.GrantID, stranger.Session.SessionJWT, nil, nil); status != 400 || problem.Code != api.CodeCursorInvalid {
 		t.Errorf("a stranger's cursor: %d %+v", status, problem)
 	}
 }
@@ -179,7 +179,7 @@ func TestGrantListPages(t *testing.T) {
 	if strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("pages hold %v, want %v", got, want)
 	}
-	for _, query := range []string{"?limit=0", "?limit=1000", "?limit=x", "?limit=1&limit=2", "?page=2"} {
+	for _, query := range []string{"?limit=0", "?limit=1000", "?limit=x", "?limit=1&limit=2", "?page=2", "?grant_id=%zz", "?limit=1;cursor=grn-A"} {
 		if status, problem := k.Send(t, "GET", api.PathGrantList+query, owner.Session.SessionJWT, nil, nil); status != 400 {
 			t.Errorf("%s: %d %+v", query, status, problem)
 		}

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -56,6 +57,25 @@ func TestBodiesAreStrict(t *testing.T) {
 			}
 		})
 	}
+	for name, header := range map[string][]string{
+		"two types":          {"Content-Type", jsonType, "Content-Type", "text/plain"},
+		"a content encoding": {"Content-Type", jsonType, "Content-Encoding", "gzip"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			send(t, k, "POST", api.PathWalletStart, good, header...).refused(t, 415, "unsupported_media_type")
+		})
+	}
+}
+
+// A parameter of the query would be outside of a call's signature, and one that is
+// dropped could be taken to have counted.
+func TestBodiesComeWithoutParameters(t *testing.T) {
+	k := agentkeystest.New(t)
+	bearer := "Bearer " + k.Party(t).Session.SessionJWT
+	for _, path := range []string{api.PathWalletStart, api.PathWalletVerify, api.PathMintOIDC, api.PathMintAWS, api.PathGrantCreate, api.PathGrantRevoke} {
+		send(t, k, "POST", path+"?aud=x", "{}", "Content-Type", jsonType, "Authorization", bearer).refused(t, 400, "unknown_field")
+		send(t, k, "POST", path+"?aud=%", "{}", "Content-Type", jsonType, "Authorization", bearer).refused(t, 400, "bad_request")
+	}
 }
 
 func TestServerHasLimits(t *testing.T) {
@@ -85,6 +105,21 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	if a.Header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("Allow %q", a.Header.Get("Allow"))
 	}
+	asterisk, err := http.NewRequestWithContext(t.Context(), "OPTIONS", k.Issuer, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asterisk.URL.Opaque = "*" // RFC 9110, section 9.3.7
+	resp, err := http.DefaultTransport.RoundTrip(asterisk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer{resp, data}.refused(t, 404, "not_found")
 }
 
 func TestRequestID(t *testing.T) {

@@ -463,6 +463,9 @@ func playKeptRefusal(t *testing.T, s *stage) {
 	c := s.k.NewCall(late, "late")
 	c.IdempotencyKey = rand.Text()
 	first := s.want(t, c.Sign(t), 403, api.CodeGrantRequired)
+	if got := first.header.Get("X-Idempotency"); got != "miss" {
+		t.Errorf("the first answer, a refusal: X-Idempotency %q, want miss", got)
+	}
 	s.k.Grant(t, s.owner, late, "late")
 	again := s.want(t, c, 403, api.CodeGrantRequired)
 	if again.header.Get("X-Idempotency") != "hit" || again.problem.Detail != first.problem.Detail {

@@ -216,12 +216,16 @@ func playSTS(t *testing.T, s *stage) {
 			given := len(s.aws.Given())
 			s.faultySTS(tt.fault)
 			c := s.signed(t, rand.Text())
-			s.want(t, c, tt.status, tt.code)
+			if got := s.want(t, c, tt.status, tt.code).header.Get("X-Idempotency"); got != "miss" {
+				t.Errorf("the first answer: X-Idempotency %q, want miss", got)
+			}
 			s.faultySTS(nil)
 			if n := len(s.aws.Given()); n != given+tt.given {
 				t.Errorf("STS gave %d credentials, want %d", n-given, tt.given)
 			}
-			s.want(t, c, tt.status, tt.code) // and the retry does not ask again
+			if got := s.want(t, c, tt.status, tt.code).header.Get("X-Idempotency"); got != "hit" { // and the retry does not ask again
+				t.Errorf("the retry: X-Idempotency %q, want hit", got)
+			}
 			s.want(t, s.signed(t, ""), 200, "ok")
 		})
 	}

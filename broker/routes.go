@@ -62,7 +62,7 @@ func (b *Broker) routes() http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(b.adapt("cross-origin", (*Broker).serveCrossOrigin))
 	exact := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != path.Clean(r.URL.Path) { // the mux would answer with a redirect of its own
+		if r.RequestURI == "*" || r.URL.Path != path.Clean(r.URL.Path) { // the mux would answer on its own, with a 400 or a redirect
 			nothing.ServeHTTP(w, r)
 			return
 		}

@@ -12,6 +12,7 @@ const (
 	CodeExpired   = "grant_expired"
 	CodeExhausted = "grant_exhausted"
 	CodeScope     = "scope_exceeds_grant"
+	CodeCursor    = "cursor_invalid"
 )
 
 // Error is a refusal for the caller to read.
@@ -29,5 +30,5 @@ func refuse(code, format string, args ...any) *Error {
 // Codes returns every code that an Error may carry, so that the table that maps them
 // to statuses can be tested for gaps.
 func Codes() []string {
-	return []string{CodeInvalid, CodeUnknown, CodeRequired, CodeAmbiguous, CodeRevoked, CodeExpired, CodeExhausted, CodeScope}
+	return []string{CodeInvalid, CodeUnknown, CodeRequired, CodeAmbiguous, CodeRevoked, CodeExpired, CodeExhausted, CodeScope, CodeCursor}
 }

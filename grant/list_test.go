@@ -74,7 +74,7 @@ func TestList(t *testing.T) {
 	}
 	_, foreign := list(t, s, Query{Owner: both.Owner, Daemon: both.Daemon, Before: other})
 	_, none := list(t, s, Query{Owner: both.Owner, Daemon: both.Daemon, Before: "grn-AAAAAAAAAAAAAAAA"})
-	wantCode(t, "cursor of others", foreign, CodeInvalid)
+	wantCode(t, "cursor of others", foreign, CodeCursor)
 	if got, want := strings.ReplaceAll(fmt.Sprint(foreign), other, "grn-AAAAAAAAAAAAAAAA"), fmt.Sprint(none); got != want {
 		t.Errorf("a cursor of others: %q, and of none: %q", got, want)
 	}

@@ -259,7 +259,7 @@ func List(ctx context.Context, tx *sql.Tx, q Query) ([]Grant, error) {
 	if q.Before != "" {
 		err := tx.QueryRowContext(ctx, "SELECT seq FROM grants WHERE grant_id = $1 AND (owner = $2 OR daemon = $3)", q.Before, q.Owner, q.Daemon).Scan(&before)
 		if errors.Is(err, sql.ErrNoRows) {
-			return nil, refuse(CodeInvalid, "cursor: no grant %.40q", q.Before)
+			return nil, refuse(CodeCursor, "no grant %.40q is in this caller's list", q.Before)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("listing grants: %w", err)
