@@ -57,11 +57,11 @@ func benchmarkAWS(b *testing.B, grants int) {
 // aside. The three are done by turns, so that a machine that others slow down slows all
 // of them, and what is told is the median of the rounds:
 //
-//	go test ./broker -run '^$' -bench MintAWSOverBare -benchtime 40x
+//	go test ./broker -run '^$' -bench MintAWSOverBare -benchtime 12x
 //
 // of-aim is the share of the aim, 150 µs where a recovery takes 154.
 func BenchmarkMintAWSOverBare(b *testing.B) {
-	const mints = 512
+	const mints = 2048
 	x := newAWSBench(b, 0)
 	text := strings.Repeat("x", 400)
 	signature := x.daemon.SignMessage(text)
@@ -91,6 +91,7 @@ func median(of []float64) float64 {
 func usedBy(b *testing.B, n int, call func(i int)) float64 {
 	var next atomic.Int64
 	var callers sync.WaitGroup
+	runtime.GC() // of what was made before
 	before := cpuTime(b)
 	for range parallelism * runtime.GOMAXPROCS(0) {
 		callers.Go(func() {
