@@ -130,7 +130,7 @@ func validText(s string, max int) error {
 		return fmt.Errorf("want UTF-8, got %q", s)
 	}
 	for i, c := range s {
-		if !unicode.IsGraphic(c) {
+		if plain := ' ' <= c && c <= '~'; !plain && !unicode.IsGraphic(c) {
 			return fmt.Errorf("want printable characters, got %U at byte %d", c, i)
 		}
 	}

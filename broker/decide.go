@@ -86,7 +86,7 @@ func (b *Broker) authorize(ctx context.Context, tx *sql.Tx, c *call, m *mint) (r
 	if b.AWS == nil {
 		return api.Errorf(api.CodeAWSNotConfigured, "the broker has no AWS account to ask"), nil
 	}
-	m.policy, err = grant.SessionPolicy(b.AWS.Target, g.Tenant, m.path, g.Actions, g.ExpiresAt)
+	m.policy, err = b.grants.SessionPolicy(b.AWS.Target, g, m.path)
 	if err != nil {
 		return api.Errorf(api.CodeBadRequest, "intent.scope_path: %v", err), nil
 	}

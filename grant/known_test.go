@@ -93,12 +93,43 @@ func TestKnownGrantsEndAtOnce(t *testing.T) {
 func TestKnownIsBounded(t *testing.T) {
 	var k Known
 	for i := range maxKnown + 10 {
-		k.put(Grant{ID: fmt.Sprint(i)})
+		k.put(known{Grant: Grant{ID: fmt.Sprint(i)}})
 	}
 	if len(k.grants) != maxKnown {
 		t.Errorf("got %d grants, want %d", len(k.grants), maxKnown)
 	}
 	if _, ok := k.get(fmt.Sprint(maxKnown + 9)); !ok {
 		t.Error("the last is not known")
+	}
+}
+
+// A session policy that is known is that of its grant, its path and its target.
+func TestKnownSessionPolicies(t *testing.T) {
+	s := newStore(t)
+	var k Known
+	grants := []Grant{add(t, s, alice), add(t, s, alice, doing("get")), add(t, s, bob), add(t, s, alice, until(end.Add(time.Hour)))}
+	for _, g := range grants[:3] { // the last one is not known
+		if _, err := findKnown(t, &k, s, named(asking("reports"), g.ID), noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	targets := []Target{{Partition: "aws", Bucket: "agentkeys-data", Prefix: "bots"}, {Partition: "aws", Bucket: "another-bucket", Prefix: "bots"}}
+	for range 2 {
+		for _, g := range grants {
+			for _, path := range []Path{"reports", "reports/2026"} {
+				for _, target := range append(targets, targets...) {
+					want, err := SessionPolicy(target, g.Tenant, path, g.Actions, g.ExpiresAt)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got, err := k.SessionPolicy(target, g, path); err != nil || got != want {
+						t.Errorf("%s for %s in %s: got %s, %v; want %s", g.ID, path, target.Bucket, got, err, want)
+					}
+				}
+			}
+		}
+	}
+	if _, err := k.SessionPolicy(targets[0], grants[0], "../b"); err == nil {
+		t.Error("a path that leaves: want an error")
 	}
 }
