@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -93,16 +92,9 @@ func SessionPolicy(t Target, tenant string, p Path, actions Actions, until time.
 	return text, nil
 }
 
-// sound is the target that was found sound last: a broker has one, and looks at it
-// with every mint.
-var sound atomic.Pointer[Target]
-
 func checkPolicy(t Target, tenant string, p Path, actions Actions, until time.Time) error {
-	if last := sound.Load(); last == nil || *last != t {
-		if err := t.checkForms(); err != nil {
-			return err
-		}
-		sound.Store(&t)
+	if err := t.checkForms(); err != nil {
+		return err
 	}
 	if !isTenant(tenant) || tenant != strings.ToLower(tenant) {
 		return fmt.Errorf("tenant: want 0x and 40 or plain 64 lower-case hexadecimal digits, got %.80q", tenant)
