@@ -323,8 +323,8 @@ func addPending(ctx context.Context, tx *sql.Tx, i int, now time.Time) error {
 	if err := audit.Append(ctx, tx, r); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO mints (caller, request_id, body_hash, record_id, state, settle_by, forget_at)
-		VALUES ($1, 'r', x'00', $2, 'pending', $3, $4)`, wallet, r.ID, now.Add(broker.PendingTime).UnixMilli(), now.Add(5*time.Minute).UnixMilli())
+	_, err := tx.ExecContext(ctx, `INSERT INTO mints (call_digest, caller, request_id, body_hash, record_id, state, settle_by, forget_at)
+		VALUES (randomblob(16), $1, 'r', x'00', $2, 'pending', $3, $4)`, wallet, r.ID, now.Add(broker.PendingTime).UnixMilli(), now.Add(5*time.Minute).UnixMilli())
 	return err
 }
 

@@ -30,6 +30,7 @@ type mint struct {
 	grant          grant.Grant   // whose ID is "" where none is required and none was found
 	policy         string        // the session policy, of the grant and the path that is asked for
 	until          time.Time     // when the grant ends
+	seq            int64         // of the row that remembers the call
 	settleBy       time.Time     // when the intent is settled, if it has no outcome by then
 	first          bool          // nothing was remembered of the call, so its answer is a new one
 }

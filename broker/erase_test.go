@@ -119,7 +119,7 @@ func TestEraseWaitsForOutcomes(t *testing.T) {
 		if err := audit.Append(t.Context(), tx, &r); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(t.Context(), `INSERT INTO mints (caller, request_id, body_hash, record_id, state, settle_by, forget_at) VALUES ('x', 'r', x'00', $1, 'pending', 0, 0)`, r.ID)
+		_, err := tx.ExecContext(t.Context(), `INSERT INTO mints (call_digest, caller, request_id, body_hash, record_id, state, settle_by, forget_at) VALUES (randomblob(16), 'x', 'r', x'00', $1, 'pending', 0, 0)`, r.ID)
 		return err
 	}))
 	if _, err := eraseParty(t, k, alice, "", false); !errors.Is(err, broker.ErrUnsettled) {

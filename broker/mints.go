@@ -27,12 +27,14 @@ const maxCallSkew = (keepAnswers - time.Minute) / 2
 // mintRow is a row of the table mints: a call that was decided within the last
 // minutes.
 type mintRow struct {
-	caller, requestID, key string
-	bodyHash               [sha256.Size]byte
-	recordID               string // of the intent
-	state                  string // pending, refused, confirmed, failed or quarantined
-	answer                 []byte // sealed; nil while there is none
-	settleBy, forgetAt     time.Time
+	seq                int64
+	caller, requestID  string
+	key                []byte // digest of the Idempotency-Key; nil without one
+	bodyHash           [sha256.Size]byte
+	recordID           string // of the intent
+	state              string // pending, refused, confirmed, failed or quarantined
+	answer             []byte // sealed; nil while there is none
+	settleBy, forgetAt time.Time
 }
 
 // kept is the answer of a call as it is kept, sealed: credentials, or a refusal.
@@ -94,11 +96,28 @@ func readKept(text []byte) (*kept, error) {
 // keptRefusal is a refusal as it is kept.
 func keptRefusal(refusal *api.Error) *kept { return &kept{Code: refusal.Code, Detail: refusal.Detail} }
 
-const mintColumns = `caller, request_id, COALESCE(idempotency_key, ''), body_hash, record_id, state, answer, settle_by, forget_at`
+const mintColumns = `seq, caller, request_id, key_digest, body_hash, record_id, state, answer, settle_by, forget_at`
 
 // caller is whose request_ids and keys a call's are: those of the wallet that signed
 // it, since a signature names no account and would hold in each that has the wallet.
 func (m *mint) caller() string { return m.session.Wallet }
+
+// digests are what the call is found by: those of its request_id and, where it has one,
+// of its Idempotency-Key. A caller is an address, which has no space in it.
+func (m *mint) digests() (call, key []byte) {
+	call = digestOf(m.caller(), m.request.RequestID)
+	if m.idempotencyKey != "" {
+		key = digestOf(m.caller(), m.idempotencyKey)
+	}
+	return call, key
+}
+
+// digestOf is short, for the indexes, and long enough that nobody finds a name that has
+// the digest of another caller's.
+func digestOf(caller, name string) []byte {
+	sum := sha256.Sum256([]byte(caller + " " + name))
+	return sum[:16]
+}
 
 // known finds what is remembered of a call, nil where it is new; then it is
 // remembered from now on, if it is to be.
@@ -124,10 +143,10 @@ func known(ctx context.Context, tx *sql.Tx, c *call, m *mint, keep bool) (*mintR
 
 // recall finds a call under its Idempotency-Key, or else under its request_id.
 func recall(ctx context.Context, tx *sql.Tx, m *mint) (*mintRow, error) {
+	call, key := m.digests()
 	return scanMint(tx.QueryRowContext(ctx, `SELECT `+mintColumns+` FROM (
-		SELECT 1 AS place, * FROM mints WHERE caller = $1 AND idempotency_key = $2
-		UNION ALL SELECT 2 AS place, * FROM mints WHERE caller = $1 AND request_id = $3) AS known ORDER BY place LIMIT 1`,
-		m.caller(), sql.NullString{String: m.idempotencyKey, Valid: m.idempotencyKey != ""}, m.request.RequestID))
+		SELECT 1 AS place, * FROM mints WHERE key_digest = $1
+		UNION ALL SELECT 2 AS place, * FROM mints WHERE call_digest = $2) AS known ORDER BY place LIMIT 1`, key, call))
 }
 
 type scanner interface{ Scan(...any) error }
@@ -136,7 +155,7 @@ func scanMint(from scanner) (*mintRow, error) {
 	var r mintRow
 	var hash []byte
 	var settleBy, forgetAt int64
-	err := from.Scan(&r.caller, &r.requestID, &r.key, &hash, &r.recordID, &r.state, &r.answer, &settleBy, &forgetAt)
+	err := from.Scan(&r.seq, &r.caller, &r.requestID, &r.key, &hash, &r.recordID, &r.state, &r.answer, &settleBy, &forgetAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -151,22 +170,26 @@ func scanMint(from scanner) (*mintRow, error) {
 // remember keeps a call as pending. It reports false where one with the same
 // request_id or Idempotency-Key is known: then nothing was changed.
 func remember(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (bool, error) {
-	key := sql.NullString{String: m.idempotencyKey, Valid: m.idempotencyKey != ""}
+	call, key := m.digests()
 	result, err := tx.ExecContext(ctx, `INSERT INTO mints
-		(caller, request_id, idempotency_key, body_hash, record_id, state, answer, settle_by, forget_at)
-		VALUES ($1, $2, $3, $4, $5, 'pending', NULL, $6, $7) ON CONFLICT DO NOTHING`,
-		m.caller(), m.request.RequestID, key, m.bodyHash[:], m.intent.ID,
+		(call_digest, key_digest, caller, request_id, body_hash, record_id, state, answer, settle_by, forget_at)
+		VALUES ($1, $2, $3, $4, $5, $6, 'pending', NULL, $7, $8) ON CONFLICT DO NOTHING`,
+		call, key, m.caller(), m.request.RequestID, m.bodyHash[:], m.intent.ID,
 		m.settleBy.UnixMilli(), now.Add(keepAnswers).UnixMilli())
 	if err != nil {
 		return false, fmt.Errorf("remembering a call: %w", err)
 	}
 	n, err := result.RowsAffected()
-	return n == 1, err
+	if err != nil || n == 0 {
+		return false, err
+	}
+	m.seq, err = result.LastInsertId()
+	return err == nil, err
 }
 
 // forgetRow takes back what remember did.
 func forgetRow(ctx context.Context, tx *sql.Tx, row *mintRow) error {
-	_, err := tx.ExecContext(ctx, "DELETE FROM mints WHERE caller = $1 AND request_id = $2", row.caller, row.requestID)
+	_, err := tx.ExecContext(ctx, "DELETE FROM mints WHERE seq = $1", row.seq)
 	if err != nil {
 		return fmt.Errorf("forgetting a call: %w", err)
 	}
@@ -181,7 +204,7 @@ func (b *Broker) concludeRow(ctx context.Context, tx *sql.Tx, row *mintRow, stat
 		return false, err
 	}
 	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = $1, answer = $2
-		WHERE caller = $3 AND request_id = $4 AND record_id = $5 AND state = 'pending'`, state, sealed, row.caller, row.requestID, row.recordID)
+		WHERE seq = $3 AND record_id = $4 AND state = 'pending'`, state, sealed, row.seq, row.recordID)
 	if err != nil {
 		return false, fmt.Errorf("concluding a call: %w", err)
 	}
@@ -197,8 +220,8 @@ func (b *Broker) takeBackRow(ctx context.Context, tx *sql.Tx, row *mintRow, answ
 	if err != nil {
 		return false, err
 	}
-	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = 'quarantined', answer = $4
-		WHERE caller = $1 AND request_id = $2 AND record_id = $3 AND state = 'confirmed' AND settle_by > 0`, row.caller, row.requestID, row.recordID, sealed)
+	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = 'quarantined', answer = $1
+		WHERE seq = $2 AND record_id = $3 AND state = 'confirmed' AND settle_by > 0`, sealed, row.seq, row.recordID)
 	if err != nil {
 		return false, fmt.Errorf("taking a call back: %w", err)
 	}
@@ -209,7 +232,7 @@ func (b *Broker) takeBackRow(ctx context.Context, tx *sql.Tx, row *mintRow, answ
 // keepConfirmed has a confirmed call never be taken back, since a retry is about to be
 // given its answer. It is marked by a deadline that is long gone.
 func keepConfirmed(ctx context.Context, tx *sql.Tx, row *mintRow) error {
-	_, err := tx.ExecContext(ctx, "UPDATE mints SET settle_by = 0 WHERE caller = $1 AND request_id = $2 AND state = 'confirmed'", row.caller, row.requestID)
+	_, err := tx.ExecContext(ctx, "UPDATE mints SET settle_by = 0 WHERE seq = $1 AND state = 'confirmed'", row.seq)
 	if err != nil {
 		return fmt.Errorf("marking a call that is given again: %w", err)
 	}
@@ -219,14 +242,16 @@ func keepConfirmed(ctx context.Context, tx *sql.Tx, row *mintRow) error {
 // place is where an answer is sealed to: moved to another row it does not open.
 func (r *mintRow) place() string { return r.caller + "\x00" + r.requestID + "\x00" + r.recordID }
 
-// row is what is known of a call that was remembered.
+// row is what is known of a call that was remembered. A seq may be another call's once
+// this one is forgotten, and so goes with the record.
 func (m *mint) row() *mintRow {
-	return &mintRow{caller: m.caller(), requestID: m.request.RequestID, key: m.idempotencyKey, recordID: m.intent.ID}
+	_, key := m.digests()
+	return &mintRow{seq: m.seq, caller: m.caller(), requestID: m.request.RequestID, key: key, recordID: m.intent.ID}
 }
 
 // seal is nothing for a call that cannot be asked for again.
 func (b *Broker) seal(row *mintRow, answer *kept) ([]byte, error) {
-	if answer == nil || row.key == "" {
+	if answer == nil || row.key == nil {
 		return nil, nil
 	}
 	text, err := answer.text()

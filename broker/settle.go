@@ -103,8 +103,8 @@ func (b *Broker) settleRow(ctx context.Context, tx *sql.Tx, c *call, row *mintRo
 
 // forget deletes the calls whose window has ended, with their answers.
 func forget(ctx context.Context, tx *sql.Tx, now time.Time) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM mints WHERE (caller, request_id) IN
-		(SELECT caller, request_id FROM mints WHERE forget_at <= $1 AND state <> 'pending' LIMIT $2)`, now.UnixMilli(), settleBatch)
+	_, err := tx.ExecContext(ctx, `DELETE FROM mints WHERE seq IN
+		(SELECT seq FROM mints WHERE forget_at <= $1 AND state <> 'pending' LIMIT $2)`, now.UnixMilli(), settleBatch)
 	if err != nil {
 		return fmt.Errorf("forgetting calls: %w", err)
 	}

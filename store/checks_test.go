@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	insertMint = `INSERT INTO mints (caller, request_id, body_hash, record_id, state, settle_by, forget_at)
-		VALUES ('a', '%[1]v', x'', '', '%[1]v', 0, 0)`
+	insertMint = `INSERT INTO mints (call_digest, caller, request_id, body_hash, record_id, state, settle_by, forget_at)
+		VALUES (randomblob(16), 'a', 'b', x'', '', '%[1]v', 0, 0)`
 	insertGrant = `INSERT INTO grants (grant_id, owner, tenant, daemon, service, path, actions, created_at, expires_at, max_uses, used_count, last_record_id, standing)
 		VALUES ('%[1]v', '', '', '', '', '%[1]v', '', 0, 0, 1, CASE WHEN %[1]v = 0 THEN 1 ELSE 0 END, '', %[1]v)`
 )
@@ -43,7 +43,7 @@ func TestChecksBuildNoTables(t *testing.T) {
 	defer db.Close()
 	for _, query := range []string{
 		fmt.Sprintf(insertMint, "pending"), fmt.Sprintf(insertGrant, 1),
-		"UPDATE mints SET state = 'failed' WHERE caller = 'a' AND request_id = 'b'", "UPDATE grants SET used_count = 1 WHERE grant_id = 'a'",
+		"UPDATE mints SET state = 'failed' WHERE seq = 1", "UPDATE grants SET used_count = 1 WHERE grant_id = 'a'",
 	} {
 		if steps := opcodes(t, db, query); !slices.Contains(steps, "MakeRecord") || slices.Contains(steps, "OpenEphemeral") {
 			t.Errorf("%s: want a program that makes a record and opens no table of its own, got %v", query, steps)

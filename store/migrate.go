@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"database/sql/driver"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -22,6 +24,21 @@ func migrations() fs.FS {
 		panic(err) // the name above is not a valid path
 	}
 	return dir
+}
+
+// Migrations have a function sha256, which gives the digest of a text, as SQLite has none.
+func init() {
+	sqlite.MustRegisterDeterministicScalarFunction("sha256", 1, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+		switch v := args[0].(type) {
+		case nil:
+			return nil, nil
+		case string:
+			sum := sha256.Sum256([]byte(v))
+			return sum[:], nil
+		default:
+			return nil, fmt.Errorf("sha256: want a text, got %T", v)
+		}
+	})
 }
 
 // applicationID marks AgentKeys' databases in the file header ("AgK1");

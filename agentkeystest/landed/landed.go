@@ -4,8 +4,9 @@
 // but the words of the API.
 //
 // A release goes by the version of its schema: 1 is commit ab54db9, 2 is 7e59149, 4 is
-// 23c77b9, and 5 is 86f2ad1. None had version 3. The one with 4 made its tables of grants
-// and mints by a migration 0002 that said the same in other words.
+// 23c77b9, 5 is 86f2ad1, and 6 is the one that finds calls by digests. None had version
+// 3. The one with 4 made its tables of grants and mints by a migration 0002 that said the
+// same in other words.
 //
 // The databases are texts, as sqlite3's .dump writes them. The keys were made for them
 // and are used nowhere else. TestLandedStory of cmd/agentkeys makes such a folder with the

@@ -79,8 +79,8 @@ func TestServeSettlesWhatWasLeft(t *testing.T) {
 			if err := audit.Append(t.Context(), tx, &intent); err != nil {
 				return err
 			}
-			_, err := tx.ExecContext(t.Context(), `INSERT INTO mints (caller, request_id, body_hash, record_id, state, settle_by, forget_at)
-				VALUES ($1, 'call-1', $2, $3, 'pending', $4, $4)`, intent.OmniAccount, make([]byte, 32), intent.ID, time.Now().Add(time.Hour).UnixMilli())
+			_, err := tx.ExecContext(t.Context(), `INSERT INTO mints (call_digest, caller, request_id, body_hash, record_id, state, settle_by, forget_at)
+				VALUES (randomblob(16), $1, 'call-1', $2, $3, 'pending', $4, $4)`, intent.OmniAccount, make([]byte, 32), intent.ID, time.Now().Add(time.Hour).UnixMilli())
 			return err
 		})
 	})
