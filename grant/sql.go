@@ -172,8 +172,8 @@ func Use(ctx context.Context, tx *sql.Tx, g Grant, record string, now time.Time)
 // count adds a use to a grant that has not ended, if a condition holds, with a further
 // change. That names standing only where it must: to name it writes its indexes.
 func count(ctx context.Context, tx *sql.Tx, g Grant, record string, now time.Time, change, condition string) (bool, error) {
-	result, err := tx.ExecContext(ctx, `UPDATE grants SET used_count = used_count + 1, last_used_at = $2, last_record_id = $3`+change+`
-		WHERE grant_id = $1 AND revoked_at IS NULL AND expires_at > $2 AND `+condition, g.ID, now.UnixMilli(), record)
+	result, err := tx.ExecContext(ctx, `UPDATE grants SET used_count = used_count + 1, last_used_at = $1, last_record_id = $2`+change+`
+		WHERE grant_id = $3 AND revoked_at IS NULL AND expires_at > $4 AND `+condition, now.UnixMilli(), record, g.ID, now.UnixMilli())
 	if err != nil {
 		return false, err
 	}
