@@ -40,7 +40,7 @@ has a new account after the next sign-in.
 Stop the broker first. Without --dry-run there is no way back.`,
 		Example: `  agentkeys audit erase --data-dir /var/lib/agentkeys --dry-run \
       --identity evm:0x70997970c51812dc3a010c7d01b50e0d17dc79c8`,
-		Args:    usageArgs(cobra.NoArgs),
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := p.databasePath(cmd, o.dataDir)
 			if err != nil {
