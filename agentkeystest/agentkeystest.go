@@ -1,6 +1,6 @@
 // Package agentkeystest is the test kit: a whole broker on a loopback port with
-// a real database, and a clock that tests set. Nothing in it is a fake but the
-// clock.
+// a real database, beside it a local AWS (package localaws) where a test wants one,
+// and a clock that tests set. Nothing of ours in it is a fake but the clock.
 package agentkeystest
 
 import (

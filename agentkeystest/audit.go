@@ -79,8 +79,8 @@ func (k *Broker) start() {
 	}
 }
 
-// Stop ends what start began, and with it the last head is published. Requests that
-// come later are answered without. To call it again is fine.
+// Stop ends Broker.Run, by when the last head is published. Requests that come later
+// are answered without it. To call it again is fine.
 func (k *Broker) Stop() {
 	k.run.Do(func() {}) // whoever started it is done
 	k.stopping.Do(func() {

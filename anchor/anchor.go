@@ -1,10 +1,12 @@
 // Package anchor keeps second places where audit records are made durable,
-// beside the database of the broker. A credential leaves only when its record is
-// durable in all that are configured, so a broker whose database is lost, or put
-// back to an earlier copy, can be held against what is kept here.
+// beside the database of the broker, so that a broker whose database is lost, or put
+// back to an earlier copy, can be held against what is kept here. Unless the broker is
+// told that they follow (BROKER_AUDIT_POLICY=sqlite_primary), no answer leaves before
+// its record is durable in all that are configured.
 //
 // File is an append-only file of the records, Checkpoints one of the signed heads of
-// their log, each best on another disk than the database.
+// their log, such as the broker's file of heads; each best on another disk than the
+// database.
 //
 // What they keep safe: a record whose Put returned nil, a head whose Publish did, is on
 // the disk, whole, in the file of that name, whatever happens to the process or the

@@ -184,7 +184,7 @@ func (l *lines) await(p *put) error {
 
 // Look says whether the file is still the one of its name, and as it was left, so that
 // it could take what comes; it writes nothing. A file that was moved away and back
-// meanwhile is fine. When the context ends it does as put.
+// meanwhile is fine. When the context ends it returns at once.
 func (l *lines) Look(ctx context.Context) error {
 	if err := l.put(ctx, nil); err != nil {
 		return fmt.Errorf("looking at %s %q: %w", l.name, l.path, err)

@@ -1,18 +1,28 @@
 // Package audit keeps the append-only record of what was asked of the broker
-// and what came of it.
+// and what came of it, as a Merkle tree with signed heads (RFC 6962, C2SP
+// tlog-checkpoint; docs/audit-format.md).
+//
+// Append writes a record, Log gives it its place in the tree and signs the head,
+// and Verification holds a whole log, of a database or an export, against that.
+// Export and Restore take a log elsewhere, Proof shows that it has one record.
 //
 // What it keeps safe: a record is written in the transaction of the act that it
 // records, so neither is durable without the other; a record that cannot be
 // written in full, or that could be read as another one once printed, is
 // refused, and with it the act; and through store, the database refuses to
-// change, replace or delete records, whatever rows SQL asks it to write.
+// change or replace records, but to erase a person, and to delete any that are
+// not marked as pruned.
+// Somebody who writes the database file past that is found: a verification names
+// each record that was changed, moved, put in or taken out since its place was
+// signed, and, with a head or a record that was kept elsewhere (a Witness), a log
+// that was cut, forked or put back to an earlier copy.
 //
-// What it does not: there is no evidence of tampering. Somebody who can write the
-// database file by other means, or drop its triggers, changes records without a
-// trace, and nothing here notices a database that was put back to an earlier
-// copy. What the members say is as true as the caller that filled them in.
+// What it does not: it prevents none of this. Records that have no place yet, which
+// is a second's worth while a broker runs, are not under a head. Without a Witness a
+// log that was put back whole looks whole. Who holds the log's key can sign another
+// one. And what the members say is as true as the caller that filled them in.
 //
-// The package runs SQL on a transaction that it is handed; it opens nothing and
+// The package runs SQL on transactions that it is handed; it opens nothing and
 // knows no driver.
 package audit
 
@@ -33,7 +43,7 @@ type Record struct {
 	Time          time.Time // kept to the millisecond, in UTC
 	Action        string    // what was asked, like "mint.oidc_jwt"
 	Outcome       string    // how it ended, like "issued" or "refused"
-	Reason        string    // the error code of a refusal
+	Reason        string    // the code of a refusal or a failure
 	IdentityType  string
 	IdentityValue string
 	OmniAccount   string

@@ -71,7 +71,7 @@ const (
 	HeadUnsigned   Code = "head_unsigned"   // no verifier signed the head
 	HeadSize       Code = "head_size"       // the head is not of the size that stands beside it
 	RootChanged    Code = "root_changed"    // the records have another root than the one that was signed
-	SchemaChanged  Code = "schema_changed"  // tables, views or triggers are not as the broker made them
+	SchemaChanged  Code = "schema_changed"  // the database's schema is not as the broker made it
 
 	RecordMissing    Code = "record_missing"    // a place has no record, and was not pruned
 	RecordTwice      Code = "record_twice"      // a line of an export repeats a place or goes back

@@ -1,6 +1,7 @@
-// Package auth proves control of an identity: the sign-in methods. Each one
-// hands out a challenge, and an answer to it consumes the challenge, also when
-// the answer is refused, so nobody tries twice and nothing is replayed.
+// Package auth proves control of an identity. There is one way to sign in, with an
+// Ethereum wallet. It hands out a challenge, and an answer to it consumes the
+// challenge, also when the answer is refused, so nobody tries twice and nothing is
+// replayed.
 //
 // What it keeps safe: a sign-in is bound to one challenge, one address, this
 // issuer and a span of time, and the text that is verified is byte for byte the

@@ -1,12 +1,13 @@
-// Command bench measures what a minted token costs, beside what this machine's
-// bare cryptography costs in the same run: rates move from machine to machine
-// and from hour to hour, ratios far less.
+// Command bench measures what minted tokens and AWS credentials cost, beside what
+// this machine's bare cryptography costs in the same run: rates move from machine
+// to machine and from hour to hour, ratios far less.
 //
-// It verifies an audit log, and says what its tree adds to a record.
+// It also verifies an audit log, and says what its tree adds to a record; and it
+// checks the reference set-up and a large account ("agentkeys federation check").
 //
 // It builds the program, runs "agentkeys serve" with a database that is flushed
-// to disk for every answer, and asks for tokens over HTTP on loopback at 1, 16
-// and 64 connections. CPU time and memory are the broker process's own, as the
+// to disk for every answer and with a stand-in for STS, and asks for tokens and
+// for credentials over HTTP on loopback at 1, 16 and 64 connections. CPU time and memory are the broker process's own, as the
 // kernel counts them; the load runs in this process, on the same cores, so rates
 // are lower than a broker with the machine for itself would show.
 package main

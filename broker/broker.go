@@ -1,11 +1,13 @@
 // Package broker is the HTTP server of AgentKeys: sign-in, the OIDC issuer that
-// AWS reads, and minting.
+// AWS reads, minting of web identity tokens and of AWS credentials, grants, and the
+// audit log.
 //
-// It keeps the invariant that no token leaves before its record is durable, and
-// that the tenant in a token is the verified identity of the session and
-// nothing that the request says. It bounds how often it mints and what a caller can
-// make it record, not how often it is asked. It does not terminate TLS, and it trusts
-// the host it runs on: who can read the key files can mint.
+// It keeps the invariant that no token and no credential leaves before its record is
+// durable, and that the tenant in it is the verified identity of the session, or the
+// owner of the grant that is used, and nothing that the request says. It bounds how
+// often it mints and what a caller can make it record, not how often it is asked. It
+// does not terminate TLS, and it trusts the host it runs on: who can read the key
+// files can mint.
 package broker
 
 import (
@@ -30,7 +32,8 @@ import (
 )
 
 // Config is what a broker is made of. Every member is required but AWS, Anchors,
-// AnchorsFollow, Auditors, GrantOptional and TrustedProxies.
+// AnchorsFollow, AuditRetention, Auditors, GrantOptional, JWKSMaxAge, LookAtHeads and
+// TrustedProxies.
 type Config struct {
 	Issuer         string
 	Store          *store.Store
@@ -44,7 +47,7 @@ type Config struct {
 	GrantMaxLife   time.Duration       // the longest life of a grant
 	GrantOptional  bool                // a wallet may mint for its own prefix without a grant: for a migration
 	CallSkew       time.Duration       // how far issued_at of a call may be from now, either way
-	Budgets        Budgets             // of mints
+	Budgets        Budgets             // of mints, and of all else that leaves a record
 	AWS            *AWS                // nil where the broker gives no AWS credentials
 	Audit          *audit.Log          // signs the heads of the audit log
 	Anchors        []Anchor            // beside the database

@@ -11,10 +11,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Budgets say how many AWS credentials may be minted a minute by one account,
-// under one grant and from one network, and, counted apart, how many web identity
-// tokens by one account and from one network. Each is 1 or more, refills evenly, and
-// a whole minute's worth may be used at once.
+// Budgets say how many AWS credentials may be minted a minute by one account, under
+// one grant and from one network. An account and a network may as often, each counted
+// apart, get web identity tokens, get credentials again in a retry, make grants and
+// read the audit log; and a network may ask for proofs of the log and start sign-ins,
+// of these never fewer than 60. Each is 1 or more, refills evenly, and a whole
+// minute's worth may be used at once.
 type Budgets struct{ PerAccount, PerGrant, PerNetwork int }
 
 // check refuses a budget that would let nothing through, or everything.

@@ -1,8 +1,9 @@
 // Package client is the Go client of the broker's API. The program uses it, and
 // so does every test that speaks to a broker.
 //
-// It holds a session token in memory and nowhere else. It follows no redirect,
-// since a bearer token must not travel to a host that the caller did not name.
+// A Client keeps no session token: each call is handed one. It follows no redirect,
+// since a bearer token must not travel to a host that the caller did not name. The
+// key of a Wallet is in memory, and in the file that its owner wrote it to.
 package client
 
 import (

@@ -15,7 +15,7 @@ import (
 
 // The values of Config.AuditPolicy.
 const (
-	DualStrict    = "dual_strict"    // AWS credentials leave when every anchor has the record
+	DualStrict    = "dual_strict"    // an answer leaves when every anchor has its record
 	SQLitePrimary = "sqlite_primary" // when the database has it
 )
 

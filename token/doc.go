@@ -11,6 +11,9 @@
 // Both are JWTs (RFC 7519) in the compact serialisation of JWS (RFC 7515),
 // signed with ES256 (RFC 7518, section 3.4). No other algorithm exists for them.
 //
+// The session key also signs what was granted ([GrantProofs]), with a typ of its own
+// that makes no session, and from it comes the key of what is kept sealed ([Sealer]).
+//
 // An [AuditKey] signs no token. It signs the heads of the audit log, with Ed25519,
 // which every reader of signed notes (C2SP) knows, and makes the pseudonyms in the
 // log's records.

@@ -20,8 +20,9 @@ func (p *program) audit() *cobra.Command {
 		Short: "The audit log: read, verify, prove, reconcile, export and restore",
 		Long: `The broker records what was asked of it and what came of it, before it answers. These commands
 read the log where it is kept, in the database of the data folder; the broker may be running or not.
-They change nothing, but for import, which fills an empty log, and erase and prune, which want the
-broker stopped.
+Away from there mine asks a broker, verify takes an export, and verify-proof a proof. They change
+nothing, but for import, which fills an empty log, and erase and prune, which want the broker
+stopped.
 
 Whether the log is whole: "agentkeys audit verify". docs/audit.md explains it all.
 

@@ -38,8 +38,9 @@ have their own copies: docs/audit-events.md says what to do about each. Whoever 
 has a new account after the next sign-in.
 
 Stop the broker first. Without --dry-run there is no way back.`,
-		Example: `  agentkeys audit erase --data-dir /var/lib/agentkeys --identity email:ada@example.org --dry-run`,
-		Args:    usageArgs(cobra.NoArgs),
+		Example: `  agentkeys audit erase --data-dir /var/lib/agentkeys --dry-run \
+      --identity evm:0x70997970c51812dc3a010c7d01b50e0d17dc79c8`,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := p.databasePath(cmd, o.dataDir)
 			if err != nil {
@@ -54,7 +55,7 @@ Stop the broker first. Without --dry-run there is no way back.`,
 	}
 	o.bind(cmd)
 	cmd.Flags().StringVar(&o.account, "account", "", "`ID` of the account: the omni account, 64 digits of hexadecimal")
-	cmd.Flags().StringVar(&o.identity, "identity", "", "the identity that signs in, `TYPE:VALUE`, such as email:ada@example.org or evm:0x and 40 digits")
+	cmd.Flags().StringVar(&o.identity, "identity", "", "the identity that signs in, `TYPE:VALUE`, such as evm:0x and 40 digits in lower case")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be erased, and erase nothing")
 	return cmd
 }

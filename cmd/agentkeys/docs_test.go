@@ -42,29 +42,6 @@ func TestFederationPageIsWhole(t *testing.T) {
 	}
 }
 
-// The pages' commands that revoke are ones that the program knows.
-func TestPagesRevokeAsTheProgramDoes(t *testing.T) {
-	flag := regexp.MustCompile(`--[a-z0-9-]+`)
-	for _, name := range []string{"federation.md", "runbook.md"} {
-		page, err := os.ReadFile("../../docs/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		commands := regexp.MustCompile("agentkeys revoke [^`\n]*--[^`\n]*").FindAllString(string(page), -1)
-		if len(commands) == 0 {
-			t.Errorf("%s revokes nothing", name)
-		}
-		for _, command := range commands {
-			flags := (&program{}).revoke().Flags()
-			for _, f := range flag.FindAllString(command, -1) {
-				if flags.Lookup(strings.TrimPrefix(f, "--")) == nil {
-					t.Errorf("%s says %q: there is no flag %s", name, command, f)
-				}
-			}
-		}
-	}
-}
-
 // The commands of the run-book that need the configuration name it, so that they can be
 // given as they stand.
 func TestRunbookCommandsNameTheConfiguration(t *testing.T) {

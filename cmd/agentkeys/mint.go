@@ -24,7 +24,8 @@ func (p *program) mint() *cobra.Command {
 		Short: "Sign in with a wallet and print a web identity token for AWS STS",
 		Long: `Signs in at a broker with the wallet in a file (see "agentkeys keygen --purpose wallet") and prints a web
 identity token, and nothing else, to standard output. With --out it goes to a file of mode 0600, without a line end, as
-AWS_WEB_IDENTITY_TOKEN_FILE wants it. The token is a credential for five minutes.`,
+AWS_WEB_IDENTITY_TOKEN_FILE wants it. The token is a credential, for five minutes unless the broker is told otherwise, and at
+STS for up to five more.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if url == "" || wallet == "" {

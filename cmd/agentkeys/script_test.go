@@ -33,7 +33,7 @@ func TestStories(t *testing.T) {
 			env.Setenv("AWS_DEFAULT_REGION", localRegion)
 			env.Setenv("AWS_CONFIG_FILE", filepath.Join(env.WorkDir, "aws-config"))
 			env.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(env.WorkDir, "aws-credentials"))
-			for _, page := range []string{"README.md", "docs/audit.md", "docs/grants.md", "docs/runbook.md"} {
+			for _, page := range []string{"README.md", "docs/audit.md", "docs/audit-events.md", "docs/audit-http.md", "docs/grants.md", "docs/runbook.md"} {
 				text, err := os.ReadFile(filepath.Join("../..", page))
 				if err != nil {
 					return err

@@ -34,8 +34,8 @@ func (p *program) serve() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the broker, configured by BROKER_* variables",
-		Long: `Runs the broker. It is configured by the environment alone, refuses variables that it does not know,
-and never makes a key or a database: see "agentkeys keygen" and "agentkeys init".
+		Long: `Runs the broker. It is configured by the environment alone, refuses BROKER_* variables that it does
+not know, and never makes a key or a database: see "agentkeys keygen" and "agentkeys init".
 
 ` + variables.String(),
 		Args: usageArgs(cobra.NoArgs),
