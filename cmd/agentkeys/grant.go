@@ -99,9 +99,16 @@ func (p *program) createGrant(ctx context.Context, o grantOptions) error {
 		return grantRefusal(err, o)
 	}
 	if o.json {
-		return writeJSON(p.stdout, g)
+		err = writeJSON(p.stdout, g)
+	} else {
+		_, err = fmt.Fprintln(p.stdout, printable(g.GrantID))
 	}
-	fmt.Fprintln(p.stdout, printable(g.GrantID))
+	if err != nil {
+		return fmt.Errorf("grant %s is made, and printing it failed: %w", g.GrantID, err)
+	}
+	if o.json {
+		return nil
+	}
 	for _, line := range []string{
 		fmt.Sprintf("granted: %s may %s", g.DaemonAddress, strings.Join(g.Actions, ", ")),
 		fmt.Sprintf("         under %s of %s,", shownPath(g.ScopePath), g.Wallet),

@@ -49,8 +49,8 @@ AWS_WEB_IDENTITY_TOKEN_FILE wants it. The token is a credential for five minutes
 			if out != "" {
 				return writeToken(out, minted.JWT)
 			}
-			fmt.Fprintln(p.stdout, minted.JWT)
-			return nil
+			_, err = fmt.Fprintln(p.stdout, minted.JWT)
+			return printed("the token", err)
 		},
 	}
 	cmd.Flags().StringVar(&url, "broker", "", "issuer URL of the broker")
