@@ -88,7 +88,7 @@ func writeToken(path, jwt string) (err error) {
 func refusal(err error) error {
 	var e *api.Error
 	if errors.As(err, &e) && e.Remediation != "" {
-		return hint{err, e.Remediation}
+		return hint{err, inTime(e)}
 	}
 	var unreachable *net.OpError
 	if errors.As(err, &unreachable) {
@@ -99,6 +99,15 @@ func refusal(err error) error {
 		return hint{err, "is this the broker? No broker answers so; --broker wants its issuer URL"}
 	}
 	return err
+}
+
+// inTime is the advice of a broker for a command line, where its header is not to be
+// seen.
+func inTime(e *api.Error) string {
+	if e.RetryAfter == 0 {
+		return e.Remediation
+	}
+	return strings.Replace(e.Remediation, "as long as Retry-After says", e.RetryAfter.String(), 1)
 }
 
 // checkPlaceOfToken lets a token take the place of an earlier one, or of nothing:
