@@ -125,9 +125,11 @@ func inFlags(err error, path string) error {
 		return err
 	}
 	member, _, _ := strings.Cut(strings.TrimPrefix(e.Detail, "intent."), ":")
+	inside := strings.TrimLeft(path, "/")
+	_, wrong := grant.ParsePath(inside)
 	switch {
-	case member == "scope_path" && strings.HasPrefix(path, "/"):
-		return hint{err, fmt.Sprintf("--path: leave the leading slash out: %q", strings.TrimLeft(path, "/"))}
+	case member == "scope_path" && inside != path && wrong == nil:
+		return hint{err, fmt.Sprintf("--path: leave the leading slash out: %q", inside)}
 	case member == "scope_path" && strings.ContainsAny(path, "*?"):
 		return hint{err, "--path: leave the wildcard out: a path covers all that lies beneath it"}
 	case member == "scope_path":

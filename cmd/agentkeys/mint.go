@@ -1,11 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,7 @@ import (
 )
 
 func (p *program) mint() *cobra.Command {
-	var url, wallet, out string
+	var broker, wallet, out string
 	var chainID int64
 	cmd := &cobra.Command{
 		Use:   "mint --broker URL --wallet FILE",
@@ -27,14 +28,14 @@ identity token, and nothing else, to standard output. With --out it goes to a fi
 AWS_WEB_IDENTITY_TOKEN_FILE wants it. The token is a credential for five minutes.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if url == "" || wallet == "" {
+			if broker == "" || wallet == "" {
 				return usage(hint{errors.New("--broker and --wallet are both needed"), `see "agentkeys mint --help"`})
 			}
 			w, err := readWallet(wallet)
 			if err != nil {
 				return err
 			}
-			c, err := client.New(url, nil)
+			c, err := client.New(broker, nil)
 			if err != nil {
 				return usage(err)
 			}
@@ -53,7 +54,7 @@ AWS_WEB_IDENTITY_TOKEN_FILE wants it. The token is a credential for five minutes
 			return printed("the token", err)
 		},
 	}
-	cmd.Flags().StringVar(&url, "broker", "", "issuer URL of the broker")
+	cmd.Flags().StringVar(&broker, "broker", "", "issuer URL of the broker")
 	cmd.Flags().StringVar(&wallet, "wallet", "", "file of the wallet's key")
 	cmd.Flags().StringVar(&out, "out", "", "file to write the token to, in the place of an earlier one")
 	cmd.Flags().Int64Var(&chainID, "chain-id", 1, "EIP-155 chain id to sign in for")
@@ -90,8 +91,8 @@ func refusal(err error) error {
 	if errors.As(err, &e) && e.Remediation != "" {
 		return hint{err, inTime(e)}
 	}
-	var unreachable *net.OpError
-	if errors.As(err, &unreachable) {
+	var unreachable *url.Error
+	if errors.As(err, &unreachable) && !errors.Is(err, context.Canceled) {
 		return hint{err, "see that the broker runs, and that --broker is its issuer URL"}
 	}
 	var noJSON *json.SyntaxError
