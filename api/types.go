@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"regexp"
 	"strconv"
 	"time"
 )
@@ -116,7 +118,7 @@ func (t *Timestamp) UnmarshalJSON(data []byte) error {
 	} else {
 		var text string
 		if err = json.Unmarshal(data, &text); err == nil {
-			at, err = time.Parse(time.RFC3339, text)
+			at, err = ParseTime(text)
 		}
 	}
 	if year := at.UTC().Year(); err != nil || year < 0 || year > 9999 {
@@ -124,6 +126,20 @@ func (t *Timestamp) UnmarshalJSON(data []byte) error {
 	}
 	t.Time = at
 	return nil
+}
+
+// rfc3339 is the form of RFC 3339, section 5.6, of which package time takes more: a
+// comma before the fraction, an hour of one digit, an offset of a day.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$`)
+
+// ParseTime reads RFC 3339 as package time writes it, with upper-case letters and
+// without leap seconds, and nothing else. A text can so be read in one way only,
+// whoever reads it.
+func ParseTime(text string) (time.Time, error) {
+	if !rfc3339.MatchString(text) {
+		return time.Time{}, fmt.Errorf("want RFC 3339, got %.40q", text)
+	}
+	return time.Parse(time.RFC3339, text)
 }
 
 // GrantCreateRequest is an owner's leave for a daemon address to mint credentials

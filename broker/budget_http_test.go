@@ -101,7 +101,7 @@ func TestWhatOneBudgetRefusesTakesFromNone(t *testing.T) {
 		t.Fatal(problem)
 	}
 	for range 20 {
-		if problem, wait := mint(daemon, spent); problem == nil || problem.Detail != "the budget of this grant is spent" || wait != "60" {
+		if problem, wait := mint(daemon, spent); problem == nil || problem.Detail != "the budget of this grant, 1 a minute, is spent" || wait != "60" {
 			t.Fatalf("under the grant that is spent: %+v, Retry-After %q", problem, wait)
 		}
 	}

@@ -138,7 +138,7 @@ func take(now time.Time, from ...taking) error {
 	var spent *api.Error
 	for _, t := range from {
 		if wait := t.of.missing(t.key, now); wait > 0 && (spent == nil || wait > spent.RetryAfter) {
-			spent = api.Errorf(api.CodeBudgetSpent, "the budget of this %s is spent", t.whose)
+			spent = api.Errorf(api.CodeBudgetSpent, "the budget of this %s, %d a minute, is spent", t.whose, t.of.burst)
 			spent.RetryAfter = wait
 		}
 	}

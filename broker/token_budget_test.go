@@ -39,7 +39,7 @@ func TestTokenBudgets(t *testing.T) {
 			for range 500 {
 				got := ask(p, here)
 				got.refused(t, http.StatusTooManyRequests, "budget_spent")
-				if got.Header.Get("Retry-After") != "30" || got.json(t)["detail"] != "the budget of this "+whose+" is spent" {
+				if got.Header.Get("Retry-After") != "30" || got.json(t)["detail"] != "the budget of this "+whose+", 2 a minute, is spent" {
 					t.Fatalf("Retry-After %q, %s", got.Header.Get("Retry-After"), got.body)
 				}
 			}
@@ -98,7 +98,8 @@ func TestTheLongerWaitIsTold(t *testing.T) {
 		got := ask(p, "192.0.2.1")
 		got.refused(t, http.StatusTooManyRequests, "budget_spent")
 		wait := map[string]string{"account": "30", "network": "60"}[whose]
-		if got.Header.Get("Retry-After") != wait || got.json(t)["detail"] != "the budget of this "+whose+" is spent" {
+		size := map[string]string{"account": "2", "network": "1"}[whose]
+		if got.Header.Get("Retry-After") != wait || got.json(t)["detail"] != "the budget of this "+whose+", "+size+" a minute, is spent" {
 			t.Errorf("Retry-After %q, want %s; %s", got.Header.Get("Retry-After"), wait, got.body)
 		}
 	}

@@ -52,6 +52,8 @@ func New(base string, httpClient *http.Client, options ...Option) (*Client, erro
 	switch {
 	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
 		return nil, fmt.Errorf("making a client: want the broker's URL, got %q", base)
+	case u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, fmt.Errorf("making a client: want the broker's issuer URL, a host and nothing behind it, got %q", u.Redacted())
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		return nil, fmt.Errorf("making a client: want https (http only on a loopback host), got %q", base)
 	}

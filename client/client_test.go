@@ -20,6 +20,13 @@ func TestNewRefusesAnInsecureBroker(t *testing.T) {
 		"ftp://broker.example.com":  "want the broker's URL",
 		"broker.example.com":        "want the broker's URL",
 		"":                          "want the broker's URL",
+		// What is signed names the issuer, which has nothing behind its host.
+		"https://broker.example.com/v1":              "a host and nothing behind it",
+		"https://broker.example.com?":                "a host and nothing behind it",
+		"https://broker.example.com?a=b":             "a host and nothing behind it",
+		"https://broker.example.com#a":               "a host and nothing behind it",
+		"https://user:password@broker.example.com":   "a host and nothing behind it, got \"https://user:xxxxx@broker.example.com\"",
+		"http://user:password@127.0.0.1.example.com": "a host and nothing behind it, got \"http://user:xxxxx@",
 	} {
 		if _, err := New(base, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", base, err, want)

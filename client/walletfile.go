@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,7 +49,7 @@ func ReadWalletFile(path string) (*Wallet, error) {
 		return nil, fmt.Errorf("reading the wallet key: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("reading the wallet key %s: want a file, got %s", path, info.Mode().Type())
+		return nil, fmt.Errorf("reading the wallet key %s: want a file, got %s", path, kind(info.Mode()))
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return nil, fmt.Errorf("reading the wallet key %s: want mode 0600, got %#o", path, perm)
@@ -62,4 +63,17 @@ func ReadWalletFile(path string) (*Wallet, error) {
 		return nil, fmt.Errorf("reading the wallet key %s: %w", path, err)
 	}
 	return w, nil
+}
+
+// kind says what is not a file.
+func kind(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a folder"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a FIFO"
+	}
+	return mode.Type().String()
 }

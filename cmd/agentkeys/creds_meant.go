@@ -52,40 +52,62 @@ func isOwner(g api.Grant, owner string) bool { return g.Wallet == owner || g.Own
 // findOwners finds among the grants of an owner to this wallet the one to use. Where
 // none fits, the newest is named all the same, so that the broker says what is wrong
 // with it, and records that. A wallet may mean itself without a grant, in a broker's
-// migration window.
+// migration window, unless the broker could take a stranger's for it.
 func (c caller) findOwners(ctx context.Context, owner string, o credsOptions) (meant, error) {
 	all, err := c.allGrants(ctx)
 	if err != nil {
 		return meant{}, err
 	}
 	daemon := strings.ToLower(c.wallet.Address())
-	var theirs []api.Grant
+	var theirs, strangers []api.Grant
 	for _, g := range all {
-		if g.DaemonAddress == daemon && isOwner(g, owner) {
+		switch {
+		case g.DaemonAddress != daemon:
+		case isOwner(g, owner):
 			theirs = append(theirs, g)
+		default:
+			strangers = append(strangers, g)
 		}
 	}
-	if len(theirs) == 0 {
-		if owner == daemon || owner == c.session.OmniAccount {
-			return meant{tenant: daemon}, nil
-		}
-		return meant{}, credsRefusal(api.Errorf(api.CodeGrantRequired, "%s has no grant of %s", daemon, owner), o)
+	switch {
+	case len(theirs) > 0:
+		best := fitting(theirs, o)
+		return meant{best.Wallet, best.GrantID}, nil
+	case owner == daemon || owner == c.session.OmniAccount:
+		return meant{tenant: daemon}, checkNoStrangers(daemon, strangers, o)
 	}
-	best := fitting(theirs, o)
-	return meant{best.Wallet, best.GrantID}, nil
+	return meant{}, credsRefusal(api.Errorf(api.CodeGrantRequired, "%s has no grant of %s", daemon, owner), o)
+}
+
+// checkNoStrangers refuses a call that names no grant where one of other owners fits.
+// It may be taken, and to see that from the answer is late: a use of it is spent, and
+// there are credentials of a tenant that nobody meant.
+func checkNoStrangers(daemon string, strangers []api.Grant, o credsOptions) error {
+	if len(strangers) == 0 {
+		return nil
+	}
+	g := fitting(strangers, o)
+	if g.Status != "active" || !covers(g, o) {
+		return nil
+	}
+	return hint{fmt.Errorf("getting credentials: %s has no grant of its own for %q, and a call that names none could be given %s of %s", daemon, o.path, g.GrantID, g.Wallet),
+		"grant the path to your own wallet (agentkeys grant create), or name the other owner with --owner"}
+}
+
+// covers reports whether a grant is for what is asked for. Of a path that is none the
+// broker says what is wrong, whatever the grant.
+func covers(g api.Grant, o credsOptions) bool {
+	path, err := grant.ParsePath(o.path)
+	return err == nil && g.Service == o.service && grant.Path(g.ScopePath).Covers(path)
 }
 
 // fitting is the active grant that covers what is asked for and ends last, or else the
 // first that covers it, or else the first.
 func fitting(grants []api.Grant, o credsOptions) api.Grant {
-	path, err := grant.ParsePath(o.path)
-	if err != nil { // the broker says so of any grant
-		return grants[0]
-	}
 	best, rank := grants[0], 0
 	for _, g := range grants {
-		switch covers := g.Service == o.service && grant.Path(g.ScopePath).Covers(path); {
-		case !covers:
+		switch {
+		case !covers(g, o):
 		case g.Status != "active" && rank == 0:
 			best, rank = g, 1
 		case g.Status == "active" && (rank < 2 || g.ExpiresAt > best.ExpiresAt):
@@ -103,9 +125,11 @@ func inFlags(err error, path string) error {
 		return err
 	}
 	member, _, _ := strings.Cut(strings.TrimPrefix(e.Detail, "intent."), ":")
+	inside := strings.TrimLeft(path, "/")
+	_, wrong := grant.ParsePath(inside)
 	switch {
-	case member == "scope_path" && strings.HasPrefix(path, "/"):
-		return hint{err, fmt.Sprintf("--path: leave the leading slash out: %q", strings.TrimLeft(path, "/"))}
+	case member == "scope_path" && inside != path && wrong == nil:
+		return hint{err, fmt.Sprintf("--path: leave the leading slash out: %q", inside)}
 	case member == "scope_path" && strings.ContainsAny(path, "*?"):
 		return hint{err, "--path: leave the wildcard out: a path covers all that lies beneath it"}
 	case member == "scope_path":

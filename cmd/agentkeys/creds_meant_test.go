@@ -87,8 +87,9 @@ func TestCredentialsAreOfWhoIsMeant(t *testing.T) {
 		{"--path reports --owner " + aliceWallet, "", "grn-long", false},
 		{"--path other --owner " + aliceWallet, carolWallet, "grn-revoked", false},
 		{"--path reports --owner 0x3333333333333333333333333333333333333ccc", carolWallet, "", false},
-		{"--path reports --owner " + bob, bob, "", true}, // its own prefix, in a migration window
-		{"--path reports --owner " + bob, carolWallet, "", false},
+		{"--path reports --owner " + bob, bob, "", false}, // no broker gives that beside carol's grant
+		{"--path reports --service other --owner " + bob, bob, "", true},
+		{"--path reports --service other --owner " + bob, carolWallet, "", false},
 		{"--path reports --grant grn-short", aliceWallet, "grn-short", true},
 		{"--path reports --grant grn-short", carolWallet, "grn-short", false},
 		{"--path reports --grant grn-carol --owner " + aliceWallet, carolWallet, "", false},

@@ -129,11 +129,7 @@ func (p *program) colour() bool {
 	if slices.ContainsFunc(p.environ, func(e string) bool { return strings.HasPrefix(e, "NO_COLOR=") && e != "NO_COLOR=" }) {
 		return false
 	}
-	w := p.stdout
-	if o, ok := w.(*output); ok {
-		w = o.Writer
-	}
-	f, ok := w.(*os.File)
+	f, ok := bare(p.stdout).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

@@ -99,9 +99,16 @@ func (p *program) createGrant(ctx context.Context, o grantOptions) error {
 		return grantRefusal(err, o)
 	}
 	if o.json {
-		return writeJSON(p.stdout, g)
+		err = writeJSON(p.stdout, g)
+	} else {
+		_, err = fmt.Fprintln(p.stdout, printable(g.GrantID))
 	}
-	fmt.Fprintln(p.stdout, printable(g.GrantID))
+	if err != nil {
+		return fmt.Errorf("grant %s is made, and printing it failed: %w", g.GrantID, err)
+	}
+	if o.json {
+		return nil
+	}
 	for _, line := range []string{
 		fmt.Sprintf("granted: %s may %s", g.DaemonAddress, strings.Join(g.Actions, ", ")),
 		fmt.Sprintf("         under %s of %s,", shownPath(g.ScopePath), g.Wallet),
@@ -149,9 +156,9 @@ func grantRefusal(err error, o grantOptions) error {
 
 var wholeDays = regexp.MustCompile(`^([0-9]{1,5})d$`)
 
-// parseEnd reads a time, or a length of time from now on.
+// parseEnd reads a time, or a length of time from now on. A grant ends on a full second.
 func parseEnd(text string, now time.Time) (time.Time, error) {
-	at, err := time.Parse(time.RFC3339, text)
+	at, err := api.ParseTime(text)
 	if err != nil {
 		var d time.Duration
 		if days := wholeDays.FindStringSubmatch(text); days != nil {
@@ -162,8 +169,8 @@ func parseEnd(text string, now time.Time) (time.Time, error) {
 		}
 		at = now.Add(d)
 	}
-	if !at.After(now) {
-		return time.Time{}, fmt.Errorf("want a time after now, %s, got %q", now.UTC().Format(time.RFC3339), text)
+	if at = at.Truncate(time.Second); !at.After(now) {
+		return time.Time{}, fmt.Errorf("want a time after now, %s, to the full second, got %q", now.UTC().Format(time.RFC3339), text)
 	}
 	return at, nil
 }
@@ -268,7 +275,7 @@ To end them now is for the operator of the AWS side: "agentkeys revoke" ends the
 // aboutGrant completes a command that signs in and does something with one grant.
 func (p *program) aboutGrant(cmd *cobra.Command, json string, do func(ctx context.Context, c caller, id string, json bool) error) *cobra.Command {
 	var o grantOptions
-	cmd.Args = usageArgs(cobra.ExactArgs(1))
+	cmd.Args = oneGrant
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := need(cmd, "broker", "wallet"); err != nil {
 			return err
@@ -282,4 +289,18 @@ func (p *program) aboutGrant(cmd *cobra.Command, json string, do func(ctx contex
 	o.bind(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, json)
 	return cmd
+}
+
+// oneGrant wants the id of a grant. One that is empty is what a shell makes of a
+// variable that is not set.
+func oneGrant(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return lacking(cmd, "want the id of a grant, got none")
+	case len(args) > 1:
+		return lacking(cmd, fmt.Sprintf("want the id of one grant, got %q and then %q", args[0], args[1]))
+	case args[0] == "":
+		return lacking(cmd, `want the id of a grant, got ""`)
+	}
+	return nil
 }

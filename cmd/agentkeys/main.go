@@ -60,6 +60,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
+		err = out.failed
+	}
+	if err == nil {
 		return exitOK
 	}
 	if out.gone && errors.Is(err, syscall.EPIPE) { // as with head, which has its lines
@@ -158,7 +161,7 @@ Start with "agentkeys demo": it needs no account and no set-up.`,
 		Args:              usageArgs(cobra.NoArgs),
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetOut(helpOutput{p.stdout})
+	root.SetOut(helpOutput{bare(p.stdout)})
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(p.flagError)
 	root.AddCommand(p.demo(), p.dev(), p.serve(), p.init(), p.keygen(), p.certificate(), p.mint(), p.grant(), p.creds(), p.revoke(), p.token(), p.audit(), p.federation())

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,7 @@ import (
 )
 
 func (p *program) mint() *cobra.Command {
-	var url, wallet, out string
+	var broker, wallet, out string
 	var chainID int64
 	cmd := &cobra.Command{
 		Use:   "mint --broker URL --wallet FILE",
@@ -28,14 +29,14 @@ AWS_WEB_IDENTITY_TOKEN_FILE wants it. The token is a credential, for five minute
 STS for up to five more.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if url == "" || wallet == "" {
+			if broker == "" || wallet == "" {
 				return usage(hint{errors.New("--broker and --wallet are both needed"), `see "agentkeys mint --help"`})
 			}
 			w, err := readWallet(wallet)
 			if err != nil {
 				return err
 			}
-			c, err := client.New(url, nil)
+			c, err := client.New(broker, nil)
 			if err != nil {
 				return usage(err)
 			}
@@ -50,11 +51,11 @@ STS for up to five more.`,
 			if out != "" {
 				return writeToken(out, minted.JWT)
 			}
-			fmt.Fprintln(p.stdout, minted.JWT)
-			return nil
+			_, err = fmt.Fprintln(p.stdout, minted.JWT)
+			return printed("the token", err)
 		},
 	}
-	cmd.Flags().StringVar(&url, "broker", "", "issuer URL of the broker")
+	cmd.Flags().StringVar(&broker, "broker", "", "issuer URL of the broker")
 	cmd.Flags().StringVar(&wallet, "wallet", "", "file of the wallet's key")
 	cmd.Flags().StringVar(&out, "out", "", "file to write the token to, in the place of an earlier one")
 	cmd.Flags().Int64Var(&chainID, "chain-id", 1, "EIP-155 chain id to sign in for")
@@ -89,10 +90,10 @@ func writeToken(path, jwt string) (err error) {
 func refusal(err error) error {
 	var e *api.Error
 	if errors.As(err, &e) && e.Remediation != "" {
-		return hint{err, e.Remediation}
+		return hint{err, inTime(e)}
 	}
-	var unreachable *net.OpError
-	if errors.As(err, &unreachable) {
+	var unreachable *url.Error
+	if errors.As(err, &unreachable) && !errors.Is(err, context.Canceled) {
 		return hint{err, "see that the broker runs, and that --broker is its issuer URL"}
 	}
 	var noJSON *json.SyntaxError
@@ -100,6 +101,15 @@ func refusal(err error) error {
 		return hint{err, "is this the broker? No broker answers so; --broker wants its issuer URL"}
 	}
 	return err
+}
+
+// inTime is the advice of a broker for a command line, where its header is not to be
+// seen.
+func inTime(e *api.Error) string {
+	if e.RetryAfter == 0 {
+		return e.Remediation
+	}
+	return strings.Replace(e.Remediation, "as long as Retry-After says", e.RetryAfter.String(), 1)
 }
 
 // checkPlaceOfToken lets a token take the place of an earlier one, or of nothing:

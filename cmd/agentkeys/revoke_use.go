@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentkeys/api"
 	"agentkeys/federation"
 )
 
@@ -49,7 +50,7 @@ func (o *revokeOptions) check(cmd *cobra.Command) (since time.Time, err error) {
 		}
 	}
 	if cmd.Flags().Changed("since") {
-		if since, err = time.Parse(time.RFC3339, o.since); err != nil || since.IsZero() {
+		if since, err = api.ParseTime(o.since); err != nil || since.IsZero() {
 			return since, fmt.Errorf("--since: want a time such as 2026-05-01T12:00:00Z, got %q", o.since)
 		}
 	}

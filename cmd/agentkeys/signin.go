@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -59,9 +61,12 @@ func readWallet(path string) (*client.Wallet, error) {
 // texts are the flags of the commands about grants whose value is a text.
 var texts = []string{"broker", "wallet", "daemon", "path", "service", "actions", "expires", "uses", "grant", "owner", "agent", "format"}
 
+// files are those of texts that name a file, which may be any bytes.
+var files = []string{"wallet"}
+
 // need makes the lack of a flag a usage error that names each flag. No flag may be
 // given an empty text: that is what a shell makes of a variable that is not set, and
-// it must not pass for a flag that was left out.
+// it must not pass for a flag that was left out. Nor one that is no text.
 func need(cmd *cobra.Command, names ...string) error {
 	var missing []string
 	for _, name := range texts {
@@ -71,6 +76,8 @@ func need(cmd *cobra.Command, names ...string) error {
 			missing = append(missing, "--"+name)
 		case f != nil && f.Changed && f.Value.String() == "":
 			return lacking(cmd, "--"+name+`: want a value, got ""`)
+		case f != nil && !utf8.ValidString(f.Value.String()) && !slices.Contains(files, name): // JSON would carry another text
+			return lacking(cmd, fmt.Sprintf("--%s: want UTF-8, got %q", name, f.Value.String()))
 		}
 	}
 	switch n := len(missing); n {
