@@ -87,12 +87,27 @@ func (r Revoker) Plan(ctx context.Context, tenant string, since time.Time) (*Pla
 			return Revocation{}, refused("revoking %s: want a time up to now, %s by AWS's clock, got %s, which would shut out new sessions",
 				tenant, stamp(f.now), stamp(since))
 		}
-		next, err := NewRevocation(tenant, cmp.Or(since, NextSecond(f.now)))
-		if err != nil {
-			return next, err
-		}
-		return next, f.admits(next)
+		return f.since(tenant, cmp.Or(since, NextSecond(f.now)))
 	})
+}
+
+// PlanAgo is like Plan, for what was issued to a tenant more than a length of time ago, by
+// AWS's clock. One that is not above zero is a RevocationRefused: now is Plan's, and
+// before that the future.
+func (r Revoker) PlanAgo(ctx context.Context, tenant string, ago time.Duration) (*Plan, Revocation, error) {
+	if ago <= 0 {
+		return nil, Revocation{}, refused("revoking %s: want a length of time above zero, got %v", tenant, ago)
+	}
+	return r.plan(ctx, tenant, func(f *inForce) (Revocation, error) { return f.since(tenant, NextSecond(f.now).Add(-ago)) })
+}
+
+// since is the revocation of what was issued before a time, if it takes nothing back.
+func (f *inForce) since(tenant string, t time.Time) (Revocation, error) {
+	next, err := NewRevocation(tenant, t)
+	if err != nil {
+		return next, err
+	}
+	return next, f.admits(next)
 }
 
 // PlanBlock is the plan to shut out all of a tenant's sessions, new ones too. It takes

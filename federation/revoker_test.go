@@ -108,7 +108,12 @@ func TestRevocationGoesByTheClockOfAWS(t *testing.T) {
 		if r.Since.Before(low) || r.Since.After(a.now().Add(time.Second)) {
 			t.Errorf("AWS's clock is %v ahead: revoked for %v, want the second after %v", ahead, r.Since, low)
 		}
-		_, _, err := a.revoker().Plan(t.Context(), walletB, a.now().Add(time.Minute))
+		low = a.now()
+		_, r, err := a.revoker().PlanAgo(t.Context(), walletB, 15*time.Minute)
+		if err != nil || r.Since.Before(low.Add(-15*time.Minute)) || r.Since.After(a.now().Add(time.Second-15*time.Minute)) {
+			t.Errorf("AWS's clock is %v ahead: 15 minutes ago is %v, %v; want the second after 15 minutes before %v", ahead, r.Since, err, low)
+		}
+		_, _, err = a.revoker().Plan(t.Context(), walletB, a.now().Add(time.Minute))
 		wantRefused(t, err, "would shut out new sessions")
 	}
 }
@@ -118,6 +123,10 @@ func TestRevocationsRefused(t *testing.T) {
 	writes := a.writes(t)
 	_, _, err := a.revoker().Plan(t.Context(), strings.ToUpper(walletA), time.Time{})
 	wantRefused(t, err, "as the broker stores it, "+walletA)
+	for _, ago := range []time.Duration{0, -time.Nanosecond, -15 * time.Minute} {
+		_, _, err = a.revoker().PlanAgo(t.Context(), walletA, ago)
+		wantRefused(t, err, "want a length of time above zero")
+	}
 	_, err = a.revoker().PlanClear(t.Context(), "bob", true)
 	wantRefused(t, err, "want 0x and 40")
 	_, err = a.revoker().PlanClear(t.Context(), "", true)

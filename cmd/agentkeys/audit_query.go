@@ -147,16 +147,22 @@ func parsePast(text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	var ago time.Duration
-	if days := wholeDays.FindStringSubmatch(text); days != nil {
-		n, _ := strconv.Atoi(days[1]) // five digits are a number
-		ago = time.Duration(n) * 24 * time.Hour
-	} else if d, err := time.ParseDuration(text); err == nil && d > 0 {
-		ago = d
-	} else {
+	ago, ok := parseLength(text)
+	if !ok {
 		return time.Time{}, fmt.Errorf("want a length of time such as 24h or 7d, or a time such as 2026-12-31T18:00:00Z, got %q", text)
 	}
 	return now.Add(-ago), nil
+}
+
+// parseLength reads a length of time above zero, of whole days or as Go writes it. None
+// overflows.
+func parseLength(text string) (time.Duration, bool) {
+	if days := wholeDays.FindStringSubmatch(text); days != nil {
+		n, _ := strconv.Atoi(days[1]) // five digits are a number
+		return time.Duration(n) * 24 * time.Hour, n > 0
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil && d > 0
 }
 
 // runQuery prints page after page. Each is read in a transaction of its own.

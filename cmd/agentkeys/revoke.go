@@ -39,6 +39,9 @@ which shuts out new ones too until --unblock. A tenant is named by the tag that 
 the wallet's address in lower case, or the omni account, 64 digits, of who has no wallet. In the
 name of a session, DAEMON@GRANT, the address is the daemon's: the tenant is the grant's owner.
 
+--since is a time (RFC 3339), or how long ago that was, above zero, such as 15m, 2h or 1d: it shuts
+out what is older than that, and lets in what is newer.
+
 It puts an inline policy of its own on the data role, agentkeys-revoked-W: a Deny of everything for
 the session tag W and a time of issue before T; for a block at any time. No other tenant's
 revocation is touched. Revoking a tenant again moves T on, and never back. AWS counts in whole
@@ -77,7 +80,7 @@ is before the one in force; 3 INCONCLUSIVE: revoked, and not proven.`,
 	o.bindEndpoint(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&o.tenant, "tenant", "", "`TAG` of the tenant: 0x and 40 digits, or 64 digits, in lower case")
-	flags.StringVar(&o.since, "since", "", "`TIME` (RFC 3339) up to which sessions are shut out; now unless set")
+	flags.StringVar(&o.since, "since", "", "`WHEN`: sessions from before that are shut out; now unless set")
 	flags.BoolVar(&o.block, "block", false, "shut out new sessions as well, until --unblock")
 	flags.BoolVar(&o.unblock, "unblock", false, "let new sessions of a tenant in that is blocked, and none from before now")
 	flags.BoolVar(&o.list, "list", false, "show which tenants' sessions are revoked, and when each revocation can go")
@@ -146,13 +149,16 @@ func (p *program) runRevoke(cmd *cobra.Command, o *revokeOptions) error {
 
 // renderRevocation prints what somebody is to apply by hand: the document to where a
 // pipe takes it, and the command beside it.
-func (p *program) renderRevocation(o *revokeOptions, c federation.Config, since time.Time) error {
-	if now := time.Now(); since.IsZero() {
-		since = federation.NextSecond(now)
-	} else if since.After(now) {
+func (p *program) renderRevocation(o *revokeOptions, c federation.Config, since cutoff) error {
+	now := time.Now()
+	at := federation.NextSecond(now).Add(-since.ago)
+	switch {
+	case since.at.After(now):
 		return usage(fmt.Errorf("--since: want a time up to now, %s, got %s, which would shut out new sessions", now.UTC().Format(time.RFC3339), o.since))
+	case !since.at.IsZero():
+		at = since.at
 	}
-	r, err := federation.NewRevocation(o.tenant, since)
+	r, err := federation.NewRevocation(o.tenant, at)
 	if o.block {
 		r, err = federation.NewBlock(o.tenant)
 	}
@@ -221,7 +227,7 @@ func (p *program) carryOut(ctx context.Context, plan *federation.Plan) error {
 
 // revokeTenant revokes first of all: where there is nothing to prove it with, the
 // sessions are to end all the same.
-func (p *program) revokeTenant(ctx context.Context, o *revokeOptions, r federation.Revoker, proof federation.RevocationProof, since time.Time) error {
+func (p *program) revokeTenant(ctx context.Context, o *revokeOptions, r federation.Revoker, proof federation.RevocationProof, since cutoff) error {
 	var prover *federation.RevocationProver
 	if proof.Tenant.Token != nil {
 		var err error
@@ -261,14 +267,17 @@ func (p *program) revokeTenant(ctx context.Context, o *revokeOptions, r federati
 }
 
 // plan is what the flags ask for.
-func (o *revokeOptions) plan(ctx context.Context, r federation.Revoker, since time.Time) (*federation.Plan, federation.Revocation, error) {
+func (o *revokeOptions) plan(ctx context.Context, r federation.Revoker, since cutoff) (*federation.Plan, federation.Revocation, error) {
 	switch {
 	case o.block:
 		return r.PlanBlock(ctx, o.tenant)
 	case o.unblock:
 		return r.PlanUnblock(ctx, o.tenant)
 	}
-	return r.Plan(ctx, o.tenant, since)
+	if since.ago > 0 {
+		return r.PlanAgo(ctx, o.tenant, since.ago)
+	}
+	return r.Plan(ctx, o.tenant, since.at)
 }
 
 // showRevocation prints what would be in force, and what would change.

@@ -14,8 +14,26 @@ import (
 	"agentkeys/federation"
 )
 
+// cutoff is up to when sessions are shut out: a time, or a length of time before now, or now
+// where both are zero.
+type cutoff struct {
+	at  time.Time
+	ago time.Duration
+}
+
+// parseCutoff reads a time, or a length of time that has passed since.
+func parseCutoff(text string) (cutoff, error) {
+	if at, err := api.ParseTime(text); err == nil && !at.IsZero() {
+		return cutoff{at: at}, nil
+	}
+	if ago, ok := parseLength(text); ok {
+		return cutoff{ago: ago}, nil
+	}
+	return cutoff{}, fmt.Errorf("want a time such as 2026-05-01T12:00:00Z, or how long ago that is, above zero, such as 15m or 2h, got %q", text)
+}
+
 // check holds the flags against each other.
-func (o *revokeOptions) check(cmd *cobra.Command) (since time.Time, err error) {
+func (o *revokeOptions) check(cmd *cobra.Command) (since cutoff, err error) {
 	modes := o.chosen(cmd, "list", "clear", "render")
 	kinds := o.chosen(cmd, "block", "unblock", "since")
 	proofs := o.chosen(cmd, "oidc-key", "wallet", "token", "no-proof")
@@ -50,8 +68,8 @@ func (o *revokeOptions) check(cmd *cobra.Command) (since time.Time, err error) {
 		}
 	}
 	if cmd.Flags().Changed("since") {
-		if since, err = api.ParseTime(o.since); err != nil || since.IsZero() {
-			return since, fmt.Errorf("--since: want a time such as 2026-05-01T12:00:00Z, got %q", o.since)
+		if since, err = parseCutoff(o.since); err != nil {
+			return since, fmt.Errorf("--since: %w", err)
 		}
 	}
 	return since, checkFormat(o.format)
