@@ -187,7 +187,7 @@ var kinds = map[Code]Kind{
 	CodeMintInterrupted:       {http.StatusServiceUnavailable, "The first request with this Idempotency-Key was cut off; nothing of it was released", "Sign the call anew with a fresh request_id and a fresh key."},
 	CodeBudgetSpent:           {http.StatusTooManyRequests, "The budget is spent for now", "Wait as long as Retry-After says; keep credentials until they end."},
 	CodeSTSRefused:            {http.StatusBadGateway, "AWS STS refused to give credentials", "The operator must mend what the detail names; see agentkeys federation explain."},
-	CodeSTSUnavailable:        {http.StatusBadGateway, "AWS STS did not answer, or not in full", "Try again later with a fresh request_id; where it repeats, the operator must look at the broker's log and at BROKER_AWS_STS_ENDPOINT."},
+	CodeSTSUnavailable:        {http.StatusBadGateway, "AWS STS did not answer in full, was too busy, or failed", "Try again later with a fresh request_id; where it repeats, the operator must look at the broker's log and at BROKER_AWS_STS_ENDPOINT."},
 	CodeAWSNotConfigured:      {http.StatusServiceUnavailable, "This broker gives no AWS credentials", "The operator must set BROKER_AWS_ACCOUNT, BROKER_AWS_REGION and BROKER_AWS_BUCKET."},
 
 	CodeAuditorRequired: {http.StatusForbidden, "Only an auditor sees the records of others", "Leave account and tenant out, or give your own; the operator names auditors in BROKER_AUDITORS."},

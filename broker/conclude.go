@@ -86,7 +86,7 @@ func (b *Broker) concludeFailure(c *call, m *mint, cause error) error {
 	outcome, refusal := audit.Failed, asAPI(cause)
 	var sts *STSError
 	if errors.As(cause, &sts) && sts.Unknown {
-		outcome, refusal = audit.Quarantined, api.Errorf(api.CodeSTSUnavailable, "AWS STS gave no answer that can be read")
+		outcome, refusal = audit.Quarantined, api.Errorf(api.CodeSTSUnavailable, "%s", sts.unclear())
 	}
 	err := b.conclude(c, m, m.outcome(outcome, string(refusal.Code)), refusal)
 	if err == nil {

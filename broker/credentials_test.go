@@ -67,7 +67,7 @@ func TestDelegatedCredentials(t *testing.T) {
 }
 
 // A refusal that passes is told as such: to mend nothing, and to try again. The record
-// says that nothing was given.
+// says that nothing was given, or where that is not certain, that it is not.
 func TestPassingRefusalsOfSTS(t *testing.T) {
 	var fault *broker.STSError
 	k, _ := agentkeystest.NewWithAWS(t, func(c *broker.Config) {
@@ -77,15 +77,27 @@ func TestPassingRefusalsOfSTS(t *testing.T) {
 	})
 	owner := k.Party(t)
 	k.Grant(t, owner, owner, "a")
-	for code, want := range map[string]api.Code{
-		"": api.CodeSTSUnavailable, "Throttling": api.CodeSTSUnavailable, "IDPCommunicationError": api.CodeSTSUnavailable, "AccessDenied": api.CodeSTSRefused,
+	for _, tc := range []struct {
+		fault   broker.STSError
+		code    api.Code
+		outcome string
+		detail  string
+	}{
+		{broker.STSError{Fault: "no connection"}, api.CodeSTSUnavailable, audit.Failed, ""},
+		{broker.STSError{Code: "Throttling", Status: 400}, api.CodeSTSUnavailable, audit.Failed, "Throttling"},
+		{broker.STSError{Code: "TooManyRequests", Status: 429}, api.CodeSTSUnavailable, audit.Failed, "TooManyRequests"},
+		{broker.STSError{Code: "IDPCommunicationError", Status: 400}, api.CodeSTSUnavailable, audit.Failed, "IDPCommunicationError"},
+		{broker.STSError{Code: "AccessDenied", Status: 403}, api.CodeSTSRefused, audit.Failed, "AccessDenied"},
+		{broker.STSError{Code: "InternalFailure", Status: 500, Unknown: true}, api.CodeSTSUnavailable, audit.Quarantined,
+			"AWS STS failed with InternalFailure; what it may have issued all the same was released to nobody"},
+		{broker.STSError{Fault: "no answer", Unknown: true}, api.CodeSTSUnavailable, audit.Quarantined, "AWS STS gave no answer that can be read"},
 	} {
-		fault = &broker.STSError{Code: code, Fault: "no connection"}
-		if _, problem := k.Mint(t, k.NewCall(owner, "a").Sign(t)); problem == nil || problem.Status != 502 || problem.Code != want {
-			t.Errorf("STS says %q: %+v, want %s", code, problem, want)
+		fault = &tc.fault
+		if _, problem := k.Mint(t, k.NewCall(owner, "a").Sign(t)); problem == nil || problem.Status != 502 || problem.Code != tc.code || problem.Detail != tc.detail {
+			t.Errorf("STS says %v: %+v, want %s: %s", fault, problem, tc.code, tc.detail)
 		}
-		if r := records(t, k)[0]; r.Outcome != audit.Failed || r.Reason != string(want) {
-			t.Errorf("STS says %q: record %s %s", code, r.Outcome, r.Reason)
+		if r := records(t, k)[0]; r.Outcome != tc.outcome || r.Reason != string(tc.code) {
+			t.Errorf("STS says %v: record %s %s, want %s", fault, r.Outcome, r.Reason, tc.outcome)
 		}
 	}
 	if !strings.Contains(k.Log.String(), `"level":"WARN"`) {

@@ -191,6 +191,14 @@ func giveAndHangUp(part int) stsFault {
 	}
 }
 
+// giveAndSay has STS give credentials, and answer something else.
+func giveAndSay(said stsFault) stsFault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(httptest.NewRecorder(), r)
+		said(w, r, next)
+	}
+}
+
 func playSTS(t *testing.T, s *stage) {
 	throttled := false
 	for name, tt := range map[string]struct {
@@ -203,6 +211,10 @@ func playSTS(t *testing.T, s *stage) {
 		"answers nothing":        {hangUp, 502, api.CodeSTSUnavailable, 0},
 		"gives, answers nothing": {giveAndHangUp(0), 502, api.CodeSTSUnavailable, 1},
 		"gives, answers half":    {giveAndHangUp(50), 502, api.CodeSTSUnavailable, 1},
+		"fails":                  {refuseSTS(500, "InternalFailure"), 502, api.CodeSTSUnavailable, 0},
+		"gives, says it failed":  {giveAndSay(refuseSTS(500, "InternalFailure")), 502, api.CodeSTSUnavailable, 1},
+		"gives, says it is down": {giveAndSay(refuseSTS(503, "TemporaryFailure")), 502, api.CodeSTSUnavailable, 1},
+		"gives, says time is up": {giveAndSay(refuseSTS(400, "RequestTimeout")), 502, api.CodeSTSUnavailable, 1},
 		"is too busy once": {func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			if !throttled {
 				throttled = true

@@ -30,19 +30,40 @@ const maxSTSAnswer = 64 << 10
 // STSError is what came of a call that gave no credentials. No text in it is more
 // than a line of printable characters, and none holds the token that was sent.
 type STSError struct {
-	Code, Message string // as STS said them; "" where it said nothing
+	Code, Message string // as STS said them; "" where it said nothing, or not as STS does
 	Fault         string // what went wrong where STS said nothing
 	Status        int    // of HTTP; 0 where no answer came
 	RequestID     string // AWS's; "" where it gave none
 	// Unknown says that STS may have issued a credential all the same: no answer
-	// came, or one that is not whole or not STS's.
+	// came, or one that is not whole or not STS's, or it says that STS itself failed.
 	Unknown  bool
 	Attempts int // requests, of which all but the last certainly gave nothing
 }
 
 // Passes says that the same call may be answered in a while: STS was not reached, was
-// too busy, or could not reach the issuer.
-func (e *STSError) Passes() bool { return e.Code == "" || slices.Contains(retryable, e.Code) }
+// too busy, failed itself, or could not reach the issuer. These are the answers that
+// AWS's retry rules have a client ask again after (AWS SDKs and Tools Reference Guide,
+// "Retry behavior": transient and throttling errors, status 500, 502, 503 and 504).
+func (e *STSError) Passes() bool { return e.Code == "" || e.Unknown || e.refusedFirst() }
+
+// refusedFirst says that STS refused before it issued anything, for a reason that passes.
+func (e *STSError) refusedFirst() bool {
+	return e.Status == http.StatusTooManyRequests || slices.Contains(retryable, e.Code)
+}
+
+// failedWithin says that STS began, and then failed or ran out of time. It does not say
+// how far it had come, so a credential may be out.
+func (e *STSError) failedWithin() bool {
+	return !e.refusedFirst() && (e.Status >= http.StatusInternalServerError || slices.Contains(timedOut, e.Code))
+}
+
+// unclear says to a client of a call whose outcome is Unknown what came of it.
+func (e *STSError) unclear() string {
+	if e.Code == "" {
+		return "AWS STS gave no answer that can be read"
+	}
+	return "AWS STS failed with " + e.Code + "; what it may have issued all the same was released to nobody"
+}
 
 // Error says what STS said, or what went wrong.
 func (e *STSError) Error() string {
@@ -131,11 +152,11 @@ func (x *exchange) fail(err error, secret token.Secret) {
 	var refusal smithy.APIError
 	switch said := errors.As(err, &refusal); {
 	case said && isErrorCode(refusal.ErrorCode(), secret):
-		x.failed = &STSError{Code: refusal.ErrorCode(), Message: oneLine(refusal.ErrorMessage(), secret)}
+		x.failed = &STSError{Code: refusal.ErrorCode(), Message: oneLine(refusal.ErrorMessage(), secret), Status: x.status}
 		if x.failed.Message == notSaid {
 			x.failed.Message = ""
 		}
-		x.again = slices.Contains(retryable, x.failed.Code) || x.status == http.StatusTooManyRequests
+		x.failed.Unknown, x.again = x.failed.failedWithin(), x.failed.refusedFirst()
 		x.hint = hinted(x.hinted)
 	case !x.begun:
 		x.failed = &STSError{Fault: "the request was not sent: " + oneLine(cause(err).Error(), secret)}
@@ -174,8 +195,15 @@ func isErrorCode(code string, secret token.Secret) bool {
 // reference of AssumeRoleWithWebIdentity, Errors: "Retry the request a limited
 // number of times").
 var retryable = []string{
-	"Throttling", "ThrottlingException", "RequestLimitExceeded", "SlowDown", "ServiceUnavailable", "IDPCommunicationError",
+	"ServiceUnavailable", "IDPCommunicationError",
+	// The throttling errors of all services, as the SDK counts them.
+	"Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded",
+	"TooManyRequestsException", "BandwidthLimitExceeded", "LimitExceededException", "SlowDown", "EC2ThrottledException",
+	"ProvisionedThroughputExceededException", "PriorRequestNotComplete", "TransactionInProgressException",
 }
+
+// timedOut are the errors by which a service says that it ran out of time.
+var timedOut = []string{"RequestTimeout", "RequestTimeoutException"}
 
 // cause is the error without net/http's repetition of method and URL.
 func cause(err error) error {

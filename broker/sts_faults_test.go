@@ -15,6 +15,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+
 	"agentkeys/broker"
 )
 
@@ -182,8 +184,7 @@ func TestSTSRefusals(t *testing.T) {
 		{400, "PackedPolicyTooLarge", "Packed policy consumes 112% of allotted space, please use smaller policy.", false},
 		{403, "RegionDisabledException", "STS is not activated in this region", false},
 		{400, "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.", false},
-		{500, "InternalFailure", "The request processing has failed because of an unknown error, exception or failure.", false},
-		{503, "NotInTheList", "", false},
+		{400, "RequestExpired", "Request has expired.", false},
 		{400, "Throttling", "Rate exceeded", true},
 		{400, "ThrottlingException", "Rate exceeded", true},
 		{503, "RequestLimitExceeded", "Request limit exceeded.", true},
@@ -211,12 +212,83 @@ func TestSTSRefusals(t *testing.T) {
 				if !strings.Contains(e.Error(), test.code) || !strings.Contains(e.Error(), stsRequestID) {
 					t.Errorf("want the code and the request's id in %q", e)
 				}
+				if e.Passes() != test.retried {
+					t.Errorf("passes: %v, want %v", e.Passes(), test.retried)
+				}
 				if want := map[bool]int{false: 1, true: 8}[test.retried]; e.Attempts != want {
 					t.Errorf("want %d attempts, got %d", want, e.Attempts)
 				}
 			})
 		})
 	}
+}
+
+// Where STS says that it failed itself, or ran out of time, it may have issued a credential
+// before: the call is made once, its outcome is unknown, and it passes.
+func TestSTSFailsWithin(t *testing.T) {
+	for _, test := range []struct {
+		status int
+		code   string
+	}{
+		{500, "InternalFailure"}, {500, "InternalError"}, {500, "AccessDenied"}, {501, "NotImplemented"}, {502, "BadGateway"}, {503, "NotInTheList"}, {504, "GatewayTimeout"},
+		{400, "RequestTimeout"}, {400, "RequestTimeoutException"}, {408, "RequestTimeout"},
+	} {
+		t.Run(fmt.Sprint(test.status, " ", test.code), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeSTS(t, time.Hour, refuses(test.status, test.code, "It failed."), gives(goodMembers()))
+				defer f.close()
+				c, err := f.AssumeRole(t.Context(), goodCall())
+				e := failure(t, c, err)
+				if !e.Unknown || !e.Passes() || e.Attempts != 1 || f.requests.Load() != 1 {
+					t.Errorf("want unknown, passing, after one request; got %+v after %d", e, f.requests.Load())
+				}
+				if e.Code != test.code || e.Status != test.status || !strings.Contains(e.Error(), "may have issued a credential") {
+					t.Errorf("want %d %s, got %v", test.status, test.code, e)
+				}
+			})
+		})
+	}
+}
+
+// What AWS's own SDK has a client try again passes here as well. What it throttles by has
+// issued nothing, and is asked again; of the rest that is not certain.
+func TestSTSPassesWhatTheSDKTriesAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		codes   map[string]struct{}
+		unknown bool
+	}{"throttling": {retry.DefaultThrottleErrorCodes, false}, "transient": {retry.DefaultRetryableErrorCodes, true}} {
+		if len(test.codes) == 0 {
+			t.Fatalf("the SDK has no %s errors", name)
+		}
+		for code := range test.codes {
+			checkPasses(t, 400, code, test.unknown)
+		}
+	}
+	for status := range retry.DefaultRetryableHTTPStatusCodes {
+		checkPasses(t, status, "SomethingFailed", true)
+		checkPasses(t, status, "Throttling", false)
+	}
+	checkPasses(t, 400, "IDPCommunicationError", false)
+	checkPasses(t, 429, "SomethingElse", false)
+}
+
+// checkPasses has STS refuse once, and then give.
+func checkPasses(t *testing.T, status int, code string, unknown bool) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSTS(t, time.Hour, refuses(status, code, ""), gives(goodMembers()))
+		defer f.close()
+		c, err := f.AssumeRole(t.Context(), goodCall())
+		if !unknown {
+			if err != nil || f.requests.Load() != 2 {
+				t.Errorf("%d %s: want credentials with the second request, got %v after %d", status, code, err, f.requests.Load())
+			}
+			return
+		}
+		if e := failure(t, c, err); !e.Unknown || !e.Passes() || f.requests.Load() != 1 {
+			t.Errorf("%d %s: want unknown and passing after one request, got %+v after %d", status, code, e, f.requests.Load())
+		}
+	})
 }
 
 // Waiting ends where it would pass the deadline, be it the caller's or the call's.
