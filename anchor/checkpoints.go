@@ -74,7 +74,7 @@ func (c *Checkpoints) Last() (Seen, bool) {
 // and of contexts that end, it does as File.Put does.
 func (c *Checkpoints) Publish(ctx context.Context, head audit.Checkpoint) error {
 	if err := c.publish(ctx, Seen{Time: c.now(), Size: head.Size, Note: head.Note}); err != nil {
-		return fmt.Errorf("putting the checkpoint of %d records into %s %q: %w", head.Size, c.name, c.path, err)
+		return fmt.Errorf("putting the checkpoint of %s into %s %q: %w", audit.Count(head.Size, "record"), c.name, c.path, err)
 	}
 	return nil
 }
@@ -106,9 +106,9 @@ func (c *Checkpoints) publish(ctx context.Context, s Seen) error {
 func (s Seen) follows(last Seen) error {
 	switch {
 	case s.Size < last.Size:
-		return fmt.Errorf("want one of the %d records of the newest or more, got one of %d", last.Size, s.Size)
+		return fmt.Errorf("want one of %s, as the newest is, or more, got one of %d", audit.Count(last.Size, "record"), s.Size)
 	case s.Size == last.Size && s.Note != last.Note:
-		return fmt.Errorf("there is another one of %d records already", s.Size)
+		return fmt.Errorf("there is another one of %s already", audit.Count(s.Size, "record"))
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func TestPublishThenRead(t *testing.T) {
 		}
 	}
 	wantRefusal(t, c.Publish(t.Context(), signed(8)), "putting the checkpoint of 8 records into file of checkpoints")
-	wantRefusal(t, c.Publish(t.Context(), signed(8)), "want one of the 9 records of the newest or more, got one of 8")
+	wantRefusal(t, c.Publish(t.Context(), signed(8)), "want one of 9 records, as the newest is, or more, got one of 8")
 	forked := signed(9)
 	forked.Note += "— another c2lnbmVk\n"
 	wantRefusal(t, c.Publish(t.Context(), forked), "there is another one of 9 records already")
@@ -144,7 +144,7 @@ func TestReadCheckpointsIsStrict(t *testing.T) {
 		return string(text)
 	}
 	for name, tt := range map[string]struct{ text, want string }{
-		"shrunk":            {line(6) + line(5), "want one of the 6 records of the newest or more, got one of 5"},
+		"shrunk":            {line(6) + line(5), "want one of 6 records, as the newest is, or more, got one of 5"},
 		"forked":            {line(6) + strings.Replace(line(6), "\\ncm9v", "\\nZm9v", 1), "there is another one of 6 records already"},
 		"another size":      {strings.Replace(line(6), `"size":6`, `"size":7`, 1), "size: want 6, as the checkpoint has it, got 7"},
 		"a space":           {strings.Replace(line(6), `"size":6`, `"size": 6`, 1), "another spelling"},

@@ -130,3 +130,12 @@ func (r *Record) fields(millis *int64) []any {
 		&r.OmniAccount, &r.Wallet, &r.KeyID, &r.TokenID, &r.Source, &r.RequestID,
 		&r.Tenant, &r.Agent, &r.Service, &r.ScopePath, &r.GrantID, &r.CredentialID, &r.Settles, &r.Detail}
 }
+
+// Count says how many there are of a thing in a report or an error: 1 record, 2 records.
+// It is for things whose plural ends in s.
+func Count[N int | int64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

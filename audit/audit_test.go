@@ -368,3 +368,15 @@ func TestDefaultLimit(t *testing.T) {
 		t.Errorf("List returned %d records, want %d", got, audit.DefaultLimit)
 	}
 }
+
+// One of a thing is not many.
+func TestCount(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 records", 1: "1 record", 2: "2 records", -1: "-1 records"} {
+		if got := audit.Count(n, "record"); got != want {
+			t.Errorf("%d: got %q, want %q", n, got, want)
+		}
+	}
+	if got := audit.Count(1, "sign-in") + audit.Count(2, "sign-in"); got != "1 sign-in2 sign-ins" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -29,7 +29,7 @@ func (c Checkpoint) text() string {
 func (c *Checkpoint) sign(signer note.Signer) error {
 	signed, err := note.Sign(&note.Note{Text: c.text()}, signer)
 	if err != nil {
-		return fmt.Errorf("signing checkpoint of %d records: %w", c.Size, err)
+		return fmt.Errorf("signing checkpoint of %s: %w", Count(c.Size, "record"), err)
 	}
 	c.Note = string(signed)
 	return nil
@@ -97,7 +97,7 @@ func (e unsignedError) Unwrap() error { return e.err }
 func parseCheckpoint(text string) (Checkpoint, error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) != 4 || lines[0] == "" || lines[3] != "" {
-		return Checkpoint{}, fmt.Errorf("want origin, size and root on a line each, got %d lines", len(lines)-1)
+		return Checkpoint{}, fmt.Errorf("want origin, size and root on a line each, got %s", Count(len(lines)-1, "line"))
 	}
 	c := Checkpoint{Origin: lines[0]}
 	size, err := strconv.ParseInt(lines[1], 10, 64)

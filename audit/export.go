@@ -46,14 +46,14 @@ func NewExport(ctx context.Context, tx *sql.Tx, after Cursor, tenant string) (*E
 		return nil, err
 	}
 	if after.Place < 0 || after.Place > head.Size {
-		return nil, fmt.Errorf("the cursor is place %d, and the head of the log counts %d records: it is another log's, or this one was put back to an earlier copy", after.Place, head.Size)
+		return nil, fmt.Errorf("the cursor is place %d, and the head of the log counts %s: it is another log's, or this one was put back to an earlier copy", after.Place, Count(head.Size, "record"))
 	}
 	tree, err := loadEdge(ctx, tx, after.Place)
 	if err != nil {
 		return nil, err
 	}
 	if got := tree.root(); after.Root != nil && got != *after.Root {
-		return nil, fmt.Errorf("the log was exported with the root %s at %d records, and has %s there: it was forked", after.Root, after.Place, got)
+		return nil, fmt.Errorf("the log was exported with the root %s at %s, and has %s there: it was forked", after.Root, Count(after.Place, "record"), got)
 	}
 	return &Export{head: head, tenant: tenant, tree: tree}, nil
 }

@@ -84,7 +84,7 @@ func (l *Log) Head(ctx context.Context, tx *sql.Tx) (Checkpoint, error) {
 		return Checkpoint{}, brokenf("reading the head of the audit log: %w", err)
 	}
 	if c.Size != size {
-		return Checkpoint{}, brokenf("reading the head of the audit log: the signed one is of %d records, the database says %d", c.Size, size)
+		return Checkpoint{}, brokenf("reading the head of the audit log: the signed one is of %s, the database says %d", Count(c.Size, "record"), size)
 	}
 	return c, nil
 }
@@ -145,7 +145,7 @@ func swapHead(ctx context.Context, tx *sql.Tx, old, head Checkpoint) error {
 		return fmt.Errorf("moving the head of the audit log: %w", err)
 	}
 	if n, err := result.RowsAffected(); err != nil || n != 1 {
-		return fmt.Errorf("moving the head of the audit log from %d to %d records: %w", old.Size, head.Size, errors.Join(ErrHeadMoved, err))
+		return fmt.Errorf("moving the head of the audit log from %d to %s: %w", old.Size, Count(head.Size, "record"), errors.Join(ErrHeadMoved, err))
 	}
 	return nil
 }
@@ -234,17 +234,17 @@ func checkEnds(ctx context.Context, tx *sql.Tx, head Checkpoint) error {
 	case err != nil:
 		return err
 	case max(last, pruned) < head.Size:
-		return brokenf("its head counts %d records, and the database ends with the one at place %d", head.Size, last)
+		return brokenf("its head counts %s, and the database ends with the one at place %d", Count(head.Size, "record"), last)
 	case pruned < head.Size && !end:
-		return brokenf("its head counts %d records, and the database lacks the last of them, and ends with the one at place %d", head.Size, last)
+		return brokenf("its head counts %s, and the database lacks the last of them, and ends with the one at place %d", Count(head.Size, "record"), last)
 	case pruned < head.Size && !first:
-		return brokenf("its first %d records count as pruned, and the database lacks the one behind them, and ends with the one at place %d", pruned, last)
+		return brokenf("its first %s count as pruned, and the database lacks the one behind them, and ends with the one at place %d", Count(pruned, "record"), last)
 	case pruned < head.Size || head.Size == 0:
 		return nil
 	}
 	said, err := accounted(ctx, tx, head)
 	if err == nil && !said {
-		err = brokenf("all %d records that its head counts are to be pruned, and no record behind them says so: the database ends with the one at place %d", head.Size, last)
+		err = brokenf("all %s that its head counts are to be pruned, and no record behind them says so: the database ends with the one at place %d", Count(head.Size, "record"), last)
 	}
 	return err
 }
@@ -270,17 +270,17 @@ func (l *Log) Extends(ctx context.Context, tx *sql.Tx, head, seen Checkpoint) er
 
 func extends(ctx context.Context, tx *sql.Tx, head, seen Checkpoint) error {
 	if head.Size < seen.Size {
-		return fmt.Errorf("the log was seen with %d records, and has %d: it was cut or put back to an earlier copy", seen.Size, head.Size)
+		return fmt.Errorf("the log was seen with %s, and has %d: it was cut or put back to an earlier copy", Count(seen.Size, "record"), head.Size)
 	}
 	if seen.Size == 0 {
 		return nil
 	}
 	root, err := tlog.TreeHash(seen.Size, hashes(ctx, tx, head))
 	if err != nil {
-		return fmt.Errorf("reading the tree of %d records: %w", seen.Size, err)
+		return fmt.Errorf("reading the tree of %s: %w", Count(seen.Size, "record"), err)
 	}
 	if Digest(root) != seen.Root {
-		return fmt.Errorf("the log was seen with the root %s at %d records, and has %s there: it was forked", seen.Root, seen.Size, Digest(root))
+		return fmt.Errorf("the log was seen with the root %s at %s, and has %s there: it was forked", seen.Root, Count(seen.Size, "record"), Digest(root))
 	}
 	return nil
 }

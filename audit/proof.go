@@ -91,7 +91,7 @@ func (p Proof) Verify(origin string, verifiers []note.Verifier, leaf Digest) (Ch
 		return Checkpoint{}, fmt.Errorf("verifying the proof: it is of the leaf %s, and the record's is %s", p.Leaf, leaf)
 	}
 	if err := tlog.CheckRecord(toTree(p.Hashes), head.Size, tlog.Hash(head.Root), p.Index, tlog.Hash(leaf)); err != nil {
-		return Checkpoint{}, fmt.Errorf("verifying the proof: the leaf %s is not at index %d of the tree of %d records: %w", leaf, p.Index, head.Size, err)
+		return Checkpoint{}, fmt.Errorf("verifying the proof: the leaf %s is not at index %d of the tree of %s: %w", leaf, p.Index, Count(head.Size, "record"), err)
 	}
 	return head, nil
 }

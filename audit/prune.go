@@ -90,7 +90,7 @@ func CheckExport(ctx context.Context, view func(context.Context, func(*sql.Tx) e
 	case c.next <= p.Through:
 		return Digest{}, fmt.Errorf("checking the export: it lacks the record at place %d, and those up to %d are to go", c.next, p.Through)
 	case c.covers < p.Through:
-		return Digest{}, fmt.Errorf("checking the export: want a checkpoint of %d records or more, got one of %d: it has no end", p.Through, c.covers)
+		return Digest{}, fmt.Errorf("checking the export: want a checkpoint of %s or more, got one of %d: it has no end", Count(p.Through, "record"), c.covers)
 	}
 	return Digest(hash.Sum(nil)), nil
 }

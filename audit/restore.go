@@ -139,7 +139,7 @@ func blob(b []byte) []byte {
 func (r *Restore) reached() error {
 	for len(r.heads) > 0 && r.heads[0].Size == r.tree.size {
 		if got := r.tree.root(); got != r.heads[0].Root {
-			return fmt.Errorf("the checkpoint of %d records has the root %s, and the records have %s", r.tree.size, r.heads[0].Root, got)
+			return fmt.Errorf("the checkpoint of %s has the root %s, and the records have %s", Count(r.tree.size, "record"), r.heads[0].Root, got)
 		}
 		r.heads = r.heads[1:]
 	}
@@ -149,7 +149,7 @@ func (r *Restore) reached() error {
 // Finish ends the restore. Before it returned nil, nothing of it may be kept.
 func (r *Restore) Finish() (Restored, error) {
 	if len(r.heads) > 0 {
-		return Restored{}, fmt.Errorf("restoring the audit log: the checkpoint counts %d records, and there are %d", r.heads[0].Size, r.done.Records)
+		return Restored{}, fmt.Errorf("restoring the audit log: the checkpoint counts %s, and there are %d", Count(r.heads[0].Size, "record"), r.done.Records)
 	}
 	if err := r.tree.flush(saveTile(r.ctx, r.tx)); err != nil {
 		return Restored{}, fmt.Errorf("restoring the audit log: %w", err)

@@ -38,7 +38,7 @@ func (s Standing) Head() (Checkpoint, error) {
 	}
 	c, err := claimed(s.Note)
 	if err == nil && c.Size != s.Size {
-		err = fmt.Errorf("the signed one is of %d records, the database says %d", c.Size, s.Size)
+		err = fmt.Errorf("the signed one is of %s, the database says %d", Count(c.Size, "record"), s.Size)
 	}
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("reading the head of the audit log: %w", err)
@@ -50,7 +50,7 @@ func (s Standing) Head() (Checkpoint, error) {
 // is held against the head's root.
 func LeafAt(ctx context.Context, tx *sql.Tx, head Checkpoint, place int64) (Digest, error) {
 	if place < 1 || place > head.Size {
-		return Digest{}, fmt.Errorf("reading the leaf at place %d: the head counts %d records: %w", place, head.Size, ErrNotInTree)
+		return Digest{}, fmt.Errorf("reading the leaf at place %d: the head counts %s: %w", place, Count(head.Size, "record"), ErrNotInTree)
 	}
 	found, err := hashes(ctx, tx, head).ReadHashes([]int64{tlog.StoredHashIndex(0, place-1)})
 	if err != nil {

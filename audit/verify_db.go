@@ -266,9 +266,9 @@ func (w *walk) checkHead(s state) {
 	case s.note == "" && s.size == 0:
 		w.broken = "the log has no head yet: nothing is signed"
 	case s.size != w.head.Size && head.Size != w.head.Size:
-		w.find(Finding{Code: HeadSize, Place: w.head.Size + 1, Want: fmt.Sprintf("%d records, as the head says", head.Size), Got: fmt.Sprintf("records and tiles of %d", w.head.Size)})
+		w.find(Finding{Code: HeadSize, Place: w.head.Size + 1, Want: fmt.Sprintf("%s, as the head says", Count(head.Size, "record")), Got: fmt.Sprintf("records and tiles of %d", w.head.Size)})
 	case s.size != head.Size:
-		w.find(Finding{Code: HeadSize, Place: min(s.size, head.Size) + 1, Want: fmt.Sprintf("%d records, as the head says", head.Size), Got: strconv.FormatInt(s.size, 10)})
+		w.find(Finding{Code: HeadSize, Place: min(s.size, head.Size) + 1, Want: fmt.Sprintf("%s, as the head says", Count(head.Size, "record")), Got: strconv.FormatInt(s.size, 10)})
 	}
 	if s.note != "" {
 		w.checkSignature(s.note)
@@ -490,7 +490,7 @@ func (t *tileReader) extra() error {
 			return fmt.Errorf("reading tiles: %w", err)
 		}
 		if level < 0 || level > 7 || n < 0 || n > (t.size>>(tileHeight*level)-1)/tileWidth || t.size>>(tileHeight*level) == 0 {
-			t.find(Finding{Code: TileExtra, Place: t.size + 1, Want: fmt.Sprintf("the tiles of %d records", t.size), Got: fmt.Sprintf("tile %d of level %d", n, level)})
+			t.find(Finding{Code: TileExtra, Place: t.size + 1, Want: fmt.Sprintf("the tiles of %s", Count(t.size, "record")), Got: fmt.Sprintf("tile %d of level %d", n, level)})
 		}
 	}
 	return rows.Err()

@@ -246,7 +246,7 @@ func (w *walk) passing(heads []headAt, lines int) []headAt {
 		switch {
 		case h.Note == w.head.Note:
 		case h.Size != w.last:
-			w.find(Finding{Code: LineUnreadable, Place: w.last + 1, Want: fmt.Sprintf("a head of %d records, which the lines before it are", w.last), Got: fmt.Sprintf("one of %d", h.Size)})
+			w.find(Finding{Code: LineUnreadable, Place: w.last + 1, Want: fmt.Sprintf("a head of %s, which the lines before it are", Count(w.last, "record")), Got: fmt.Sprintf("one of %d", h.Size)})
 		default:
 			w.inside.next = seen{at: h.Size, digest: h.Root, note: h.Note}
 			w.compare(w.inside, w.last, Digest{})
@@ -284,7 +284,7 @@ func (w *walk) advance(witness *Witness) error {
 // back takes a line that goes back. For records that is in order: see lateSeen.
 func (w *walk) back(witness *Witness, before seen) {
 	if witness.next.note != "" {
-		w.find(Finding{Code: WitnessBackwards, Place: witness.next.at, Want: fmt.Sprintf("a head of %d records or more", before.at),
+		w.find(Finding{Code: WitnessBackwards, Place: witness.next.at, Want: fmt.Sprintf("a head of %s or more", Count(before.at, "record")),
 			Got: fmt.Sprintf("one of %d", witness.next.at), Source: witness.position()})
 		return
 	}
@@ -329,7 +329,7 @@ func (w *walk) compare(witness *Witness, place int64, leaf Digest) {
 		w.report.Heads++
 		w.agreed = place
 	default:
-		w.contradicted(witness, Finding{Code: Forked, Place: w.agreed + 1, Want: fmt.Sprintf("the root %s of %d records", s.digest, s.at), Got: w.tree.root().String()})
+		w.contradicted(witness, Finding{Code: Forked, Place: w.agreed + 1, Want: fmt.Sprintf("the root %s of %s", s.digest, Count(s.at, "record")), Got: w.tree.root().String()})
 	}
 }
 
@@ -367,7 +367,7 @@ func (w *walk) ahead(witness *Witness) {
 		w.contradicted(witness, Finding{Place: w.head.Size + 1})
 	case witness.ahead == nil:
 		witness.ahead = &Finding{Code: RolledBack, Place: w.head.Size + 1, Source: witness.position(),
-			Want: fmt.Sprintf("%d records with the root %s", s.at, s.digest), Got: fmt.Sprintf("%d records", w.head.Size)}
+			Want: fmt.Sprintf("%s with the root %s", Count(s.at, "record"), s.digest), Got: Count(w.head.Size, "record")}
 	default:
 		witness.ahead.More++
 	}
@@ -430,7 +430,7 @@ func (w *walk) endUnplaced(now time.Time) {
 		age := now.Sub(time.UnixMilli(e.millis))
 		if w.unplacedKnown && e.place > 0 && (age > unplacedAge || age < -aheadOf) {
 			w.find(Finding{Code: RecordUnplaced, Place: e.place, ID: e.id, Want: "a place in the tree within " + unplacedAge.String(),
-				Got: fmt.Sprintf("%d records without, this one since %s", w.report.Unplaced, age.Round(time.Second))})
+				Got: fmt.Sprintf("%s without, this one since %s", Count(w.report.Unplaced, "record"), age.Round(time.Second))})
 			return
 		}
 	}
@@ -442,7 +442,7 @@ func (w *walk) unfollowed() string {
 		return w.broken
 	}
 	if w.withheld > 0 {
-		return fmt.Sprintf("%d records are there as hashes alone, and no record says that they were pruned", w.withheld)
+		return fmt.Sprintf("of %s there is the hash alone, and no record says that it was pruned", Count(w.withheld, "record"))
 	}
 	if w.story.unsigned {
 		return "a record that says what was pruned or erased has no place in the tree yet: nobody signed it"
@@ -491,7 +491,7 @@ func (w *walk) endTree() {
 	case w.broken != "" || w.head.Size == 0:
 	case w.last < w.head.Size:
 		w.absent(RecordMissing, w.last+1, w.head.Size, "a record, as the head counts it")
-		w.broken = fmt.Sprintf("the head counts %d records, and there are %d to build its tree of", w.head.Size, w.last)
+		w.broken = fmt.Sprintf("the head counts %s, and there are %d to build its tree of", Count(w.head.Size, "record"), w.last)
 	case w.rootAt != w.head.Root && !tiles:
 		w.find(Finding{Code: RootChanged, Place: w.agreed + 1, Want: w.head.Root.String(), Got: w.rootAt.String()})
 	}

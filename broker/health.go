@@ -112,10 +112,10 @@ func (b *Broker) checkLog() api.Check {
 	case s.broken != nil:
 		return unready(s.brokenAt, "the audit log is not as it was left, and nothing is released; the log of the broker says what was found")
 	case !s.unplaced.IsZero() && time.Since(s.unplaced) > unplacedFor:
-		return unready(s.unplaced, fmt.Sprintf("%d records wait for their place in the audit log; the log of the broker says why", s.committed-s.head.Size))
+		return unready(s.unplaced, fmt.Sprintf("without a place in the audit log yet: %s; the log of the broker says why", audit.Count(s.committed-s.head.Size, "record")))
 	}
 	if h := b.heads().standing(); h.open {
-		return unready(h.since, fmt.Sprintf("the file of heads has failed %d times in a row; %s", h.failures, h.why()))
+		return unready(h.since, fmt.Sprintf("the file of heads has failed %s in a row; %s", audit.Count(h.failures, "time"), h.why()))
 	}
 	return check
 }
@@ -136,7 +136,7 @@ func (b *Broker) checkAnchor(f *follower) api.Check {
 	if b.AnchorsFollow {
 		check.Status = api.StatusDegraded
 	}
-	check.Reason = fmt.Sprintf("the anchor has failed %d times in a row and lacks %d records; %s", s.failures, max(0, b.log.end()-s.upto), s.why())
+	check.Reason = fmt.Sprintf("the anchor has failed %s in a row and lacks %s; %s", audit.Count(s.failures, "time"), audit.Count(max(0, b.log.end()-s.upto), "record"), s.why())
 	return check
 }
 

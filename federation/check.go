@@ -103,7 +103,7 @@ func newChecker(a *Account, now time.Time) (*checker, error) {
 		return nil, fmt.Errorf("checking %s: the configuration is for account %s, the role %s is of account %s", a.Source, a.Config.Account, a.Config.Role, accountOfARN(k.data.ARN))
 	}
 	if k.data == nil {
-		return nil, fmt.Errorf("checking %s: want the data role %q, got none of that name among %d roles", a.Source, a.Config.Role, len(a.Roles))
+		return nil, fmt.Errorf("checking %s: want the data role %q, got none of that name among %s", a.Source, a.Config.Role, count(len(a.Roles), "role"))
 	}
 	all := policy.Statement{Effect: policy.Allow, Action: []string{"*"}, Resource: []string{"*"}}
 	var err error

@@ -142,7 +142,7 @@ func (r *Report) truth() string {
 		if missing := r.count(NotShown); missing == 1 && g.Untagged == NotTried {
 			return "All else came out as it must, but whether the role refuses a token without the tag was not tried."
 		}
-		return fmt.Sprintf("Nobody knows: no way in was seen, but %d of %d probes could not be observed.", r.count(NotShown), len(r.Probes))
+		return fmt.Sprintf("Nobody knows: no way in was seen, but %d of %s could not be observed.", r.count(NotShown), count(len(r.Probes), "probe"))
 	}
 	var said []string
 	switch {

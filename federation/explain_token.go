@@ -56,7 +56,7 @@ func algorithmNames() string {
 
 // shapeOfText describes text that is no token without showing it.
 func shapeOfText(text string) string {
-	return fmt.Sprintf("%d bytes in %d parts", len(text), strings.Count(strings.TrimSpace(text), ".")+1)
+	return fmt.Sprintf("%s in %s", count(len(text), "byte"), count(strings.Count(strings.TrimSpace(text), ".")+1, "part"))
 }
 
 // checkProvider looks the issuer up in the role's account, byte for byte.

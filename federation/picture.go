@@ -262,6 +262,6 @@ func newPictureRow(caller, place string, probes []*Probe, y int) pictureRow {
 	return pictureRow{
 		Y: y, Outcome: o, Mark: words.mark, Text: ends(caller, 9) + " " + words.text,
 		Count: fmt.Sprintf("%d/%d", n, len(probes)),
-		Full:  fmt.Sprintf("%s at %s: %s, %d of %d probes", caller, place, words.text, n, len(probes)),
+		Full:  fmt.Sprintf("%s at %s: %s, %d of %s", caller, place, words.text, n, count(len(probes), "probe")),
 	}
 }

@@ -112,7 +112,7 @@ func usesOf(u *use) string {
 	if u.count == 1 {
 		return "used once, by " + u.first.Name
 	}
-	return fmt.Sprintf("used %d times, first by %s", u.count, u.first.Name)
+	return fmt.Sprintf("used %s, first by %s", count(u.count, "time"), u.first.Name)
 }
 
 // begin is the time from which on sessions that were made are in the files.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentkeys/audit"
 	"agentkeys/broker"
 	"agentkeys/identity"
 	"agentkeys/store"
@@ -98,8 +99,8 @@ func (p *program) erase(ctx context.Context, path string, o eraseOptions, accoun
 	if o.dryRun {
 		done = "would erase"
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s account %s: %d records of the audit log, %d grants, of which %d had not ended, %d sign-ins and %d calls\n",
-		done, account, e.Records, e.Grants, len(e.Revoked), e.Challenges, e.Calls)
+	_, err = fmt.Fprintf(p.stdout, "%s account %s: %s of the audit log, %s, %d of them not ended before, %s and %s\n",
+		done, account, audit.Count(e.Records, "record"), audit.Count(e.Grants, "grant"), len(e.Revoked), audit.Count(e.Challenges, "sign-in"), audit.Count(e.Calls, "call"))
 	if err != nil {
 		return printed("what was done", err)
 	}

@@ -116,7 +116,7 @@ func (p *program) tellExport(x *audit.Export, from audit.Cursor, o exportOptions
 		next = o.out
 	}
 	if x.Place() == from.Place {
-		fmt.Fprintf(p.stderr, "nothing new: the log's signed head counts %d records\n", x.Place())
+		fmt.Fprintf(p.stderr, "nothing new: the log's signed head counts %s\n", audit.Count(x.Place(), "record"))
 		return
 	}
 	fmt.Fprintln(p.stderr, printable(fmt.Sprintf("exported places %d to %d; the next export begins with --after %s", from.Place+1, x.Place(), next)))

@@ -165,7 +165,7 @@ func TestExportForATenant(t *testing.T) {
 	fresh := newTestLog(t)
 	fresh.close(t)
 	path := write(t, filepath.Join(t.TempDir(), "export"), r.stdout)
-	fresh.audit(t, "import", "--key", l.vkey, path).refused(t, exitBroken, "of 1 records behind others that are there the files have the hash alone", "--allow-pruned")
+	fresh.audit(t, "import", "--key", l.vkey, path).refused(t, exitBroken, "of 1 record behind others that are there the files have the hash alone", "--allow-pruned")
 	if r := fresh.audit(t, "import", "--key", l.vkey, "--allow-pruned", path).must(t); !strings.Contains(r.stdout, "of 2 of them there is the hash alone, and in 0 what was personal is erased\n") {
 		t.Errorf("told %q", r.stdout)
 	}
@@ -315,7 +315,7 @@ func TestImportOfAnAnchorsFile(t *testing.T) {
 		fresh := newTestLog(t)
 		fresh.close(t)
 		r := fresh.audit(t, "import", append(flags, "--key", l.vkey, lines)...).must(t)
-		if !strings.HasPrefix(r.stdout, "restored 11 records of the log broker.example.com/audit under its signed head of 10\n") || !strings.HasPrefix(r.stderr, "1 records lie behind the head: nothing signed vouches for them") {
+		if !strings.HasPrefix(r.stdout, "restored 11 records of the log broker.example.com/audit under its signed head of 10\n") || !strings.HasPrefix(r.stderr, "behind the head: 1 record, which nothing signed vouches for") {
 			t.Errorf("%q: told %q %q", flags, r.stdout, r.stderr)
 		}
 		fresh.log, fresh.vkey = l.log, l.vkey

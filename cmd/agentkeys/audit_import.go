@@ -224,7 +224,7 @@ func restoreFiles(ctx context.Context, tx *sql.Tx, files []string, checkpoints [
 	}
 	done, err := r.Finish()
 	if err == nil && done.Holes > 0 && !allowPruned {
-		err = hint{fmt.Errorf("of %d records behind others that are there the files have the hash alone", done.Holes),
+		err = hint{fmt.Errorf("of %s behind others that are there the files have the hash alone", audit.Count(done.Holes, "record")),
 			"the export is for one tenant, or they were pruned before it; --allow-pruned restores the log without what they said"}
 	}
 	return done, err
@@ -241,11 +241,11 @@ func known(checkpoints []audit.Checkpoint, line []byte) bool {
 
 // tellImport says what the log is now.
 func (p *program) tellImport(done audit.Restored) {
-	fmt.Fprintln(p.stdout, printable(fmt.Sprintf("restored %d records of the log %s under its signed head of %d", done.Records, done.Head.Origin, done.Head.Size)))
+	fmt.Fprintln(p.stdout, printable(fmt.Sprintf("restored %s of the log %s under its signed head of %d", audit.Count(done.Records, "record"), done.Head.Origin, done.Head.Size)))
 	if done.Erased+done.Pruned > 0 {
 		fmt.Fprintf(p.stdout, "of %d of them there is the hash alone, and in %d what was personal is erased\n", done.Pruned, done.Erased)
 	}
 	if behind := done.Records - done.Head.Size; behind > 0 {
-		fmt.Fprintf(p.stderr, "%d records lie behind the head: nothing signed vouches for them, and agentkeys serve gives them their place in the tree\n", behind)
+		fmt.Fprintf(p.stderr, "behind the head: %s, which nothing signed vouches for, and which agentkeys serve gives a place in the tree\n", audit.Count(behind, "record"))
 	}
 }

@@ -92,7 +92,7 @@ func (p *program) runAuditMine(ctx context.Context, o auditMineOptions) error {
 		if err := verifyEntries(ctx, c.Client, keys, found); err != nil {
 			return err
 		}
-		fmt.Fprintln(p.stderr, printable(fmt.Sprintf("verified: %d records are in the log %s", len(found), keys[0].Name())))
+		fmt.Fprintln(p.stderr, printable(fmt.Sprintf("verified: %s in the log %s", audit.Count(len(found), "record"), keys[0].Name())))
 	}
 	if o.lines {
 		for _, e := range found {

@@ -293,7 +293,7 @@ func proofSubject(cmd *cobra.Command, proof audit.Proof, line []byte) (audit.Dig
 // writeProven prints what was proven.
 func writeProven(w io.Writer, proof audit.Proof, head audit.Checkpoint, raw *audit.RawLine) error {
 	lines := []string{
-		fmt.Sprintf("PROVEN: a record is at place %d of the %d records of %s", proof.Index+1, head.Size, head.Origin),
+		fmt.Sprintf("PROVEN: a record is at place %d of the %s of %s", proof.Index+1, audit.Count(head.Size, "record"), head.Origin),
 		fmt.Sprintf("root    %s", head.Root),
 	}
 	if raw == nil {

@@ -131,7 +131,7 @@ func (p *program) prune(ctx context.Context, path string, before time.Time, o pr
 		if o.dryRun {
 			done = "would prune"
 		}
-		_, err = fmt.Fprintf(p.stdout, "%s %d records, up to place %d; they are in the export with the SHA-256 %s\n", done, may.Through-may.After, may.Through, exported)
+		_, err = fmt.Fprintf(p.stdout, "%s %s, up to place %d; they are in the export with the SHA-256 %s\n", done, audit.Count(may.Through-may.After, "record"), may.Through, exported)
 		if err != nil {
 			return printed("what was done", err)
 		}

@@ -224,11 +224,11 @@ func (s *shown) tree() string {
 	case s.head.Size == 0:
 		return "not yet: no head was signed so far"
 	case s.Seq > s.head.Size:
-		return fmt.Sprintf("not yet: the signed head counts %d records", s.head.Size)
+		return fmt.Sprintf("not yet: the signed head counts %s", audit.Count(s.head.Size, "record"))
 	case s.hash() != s.leaf:
-		return fmt.Sprintf("NO: the signed head of %d records has another one here", s.head.Size)
+		return fmt.Sprintf("NO: the signed head of %s has another one here", audit.Count(s.head.Size, "record"))
 	}
-	return fmt.Sprintf("yes, under the signed head of %d records", s.head.Size)
+	return fmt.Sprintf("yes, under the signed head of %s", audit.Count(s.head.Size, "record"))
 }
 
 func (s *shown) anchors() string {

@@ -275,7 +275,7 @@ func (p *program) progress() func(place, total int64) {
 			return
 		}
 		last = time.Now()
-		fmt.Fprintf(p.stderr, "… %d of %d records\n", place, max(place, total))
+		fmt.Fprintf(p.stderr, "… %d of %s\n", place, audit.Count(max(place, total), "record"))
 	}
 }
 
@@ -286,27 +286,27 @@ func writeVerdicts(w io.Writer, r *audit.Report) error {
 		fmt.Sprintf("completeness: %s", r.Completeness),
 		"",
 		fmt.Sprintf("log           %s", r.Origin),
-		fmt.Sprintf("head          %d records, root %s", r.Size, r.Root),
-		fmt.Sprintf("read          %d records, of which %d have no place in the tree yet", r.Records, r.Unplaced),
+		fmt.Sprintf("head          %s, root %s", audit.Count(r.Size, "record"), r.Root),
+		fmt.Sprintf("read          %s, %d of them without a place in the tree yet", audit.Count(r.Records, "record"), r.Unplaced),
 	}
 	if r.Pruned > 0 || r.Erased > 0 {
-		lines = append(lines, fmt.Sprintf("gone          %d records pruned, %d erased", r.Pruned, r.Erased))
+		lines = append(lines, fmt.Sprintf("gone          %s pruned, %d erased", audit.Count(r.Pruned, "record"), r.Erased))
 	}
-	lines = append(lines, fmt.Sprintf("witnessed     %d heads and %d records agree with it", r.Heads, r.Anchored))
+	lines = append(lines, fmt.Sprintf("witnessed     %s and %s agree with it", audit.Count(r.Heads, "head"), audit.Count(r.Anchored, "record")))
 	for _, why := range r.Unsure {
 		lines = append(lines, "unknown       "+why)
 	}
 	for _, f := range r.Findings {
 		lines = append(lines, "", findingLine(f), "  want "+f.Want, "  got  "+f.Got)
 		if f.More > 0 {
-			lines = append(lines, fmt.Sprintf("  more %d later heads that the log does not reach", f.More))
+			lines = append(lines, fmt.Sprintf("  more %s that the log does not reach", audit.Count(f.More, "later head")))
 		}
 		if f.Source != "" {
 			lines = append(lines, "  from "+f.Source)
 		}
 	}
 	if more := unlisted(r); more > 0 {
-		lines = append(lines, "", fmt.Sprintf("and %d findings more", more))
+		lines = append(lines, "", fmt.Sprintf("and %s more", audit.Count(more, "finding")))
 	}
 	for _, line := range lines {
 		if _, err := fmt.Fprintln(w, printable(line)); err != nil {

@@ -160,10 +160,10 @@ func TestAuditVerifyCommand(t *testing.T) {
 		want string // in either output
 	}{
 		"a database":              {"--data-dir DIR --key DIR/audit.vkey", 0, "integrity:    INTACT\ncompleteness: COMPLETE\n"},
-		"its own file of heads":   {"--data-dir DIR --key DIR/audit.vkey", 0, "witnessed     1 heads and 0 records agree"},
-		"with an anchor":          {"--data-dir DIR --key DIR/audit.vkey --heads DIR/heads --anchor DIR/anchor.jsonl", 0, "witnessed     1 heads and 300 records agree"},
-		"what has no place":       {"--data-dir DIR --key DIR/audit.vkey", 0, "read          301 records, of which 1 have no place in the tree yet"},
-		"an export":               {"--export DIR/export.ndjson --key DIR/audit.vkey --checkpoint DIR/checkpoint", 0, "witnessed     1 heads"},
+		"its own file of heads":   {"--data-dir DIR --key DIR/audit.vkey", 0, "witnessed     1 head and 0 records agree"},
+		"with an anchor":          {"--data-dir DIR --key DIR/audit.vkey --heads DIR/heads --anchor DIR/anchor.jsonl", 0, "witnessed     1 head and 300 records agree"},
+		"what has no place":       {"--data-dir DIR --key DIR/audit.vkey", 0, "read          301 records, 1 of them without a place in the tree yet"},
+		"an export":               {"--export DIR/export.ndjson --key DIR/audit.vkey --checkpoint DIR/checkpoint", 0, "witnessed     1 head"},
 		"an anchor as an export":  {"--export DIR/anchor.jsonl --key DIR/audit.vkey --checkpoint DIR/checkpoint", 0, "INTACT"},
 		"no head anywhere":        {"--export DIR/anchor.jsonl --key DIR/audit.vkey", 3, "integrity:    UNKNOWN\ncompleteness: UNKNOWN\n"},
 		"another key":             {"--data-dir DIR --key OTHER", 1, "head_unsigned"},

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"agentkeys/api"
+	"agentkeys/audit"
 	"agentkeys/grant"
 )
 
@@ -112,7 +113,7 @@ func (p *program) createGrant(ctx context.Context, o grantOptions) error {
 	for _, line := range []string{
 		fmt.Sprintf("granted: %s may %s", g.DaemonAddress, strings.Join(g.Actions, ", ")),
 		fmt.Sprintf("         under %s of %s,", shownPath(g.ScopePath), g.Wallet),
-		fmt.Sprintf("         until %s, %s", moment(g.ExpiresAt), times(g.MaxUses)),
+		fmt.Sprintf("         until %s, %s", moment(g.ExpiresAt), audit.Count(g.MaxUses, "time")),
 	} {
 		fmt.Fprintln(p.stderr, printable(line))
 	}

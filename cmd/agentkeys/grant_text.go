@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"agentkeys/api"
+	"agentkeys/audit"
 )
 
 // writeGrants prints a line for each grant.
@@ -45,7 +46,7 @@ func writeGrant(w io.Writer, g api.Grant) error {
 	if g.RevokedAt != nil {
 		row("revoked", moment(*g.RevokedAt))
 	}
-	row("used", fmt.Sprintf("%d of %s", g.UsedCount, times(g.MaxUses)))
+	row("used", fmt.Sprintf("%d of %s", g.UsedCount, audit.Count(g.MaxUses, "time")))
 	if g.LastUsedAt != nil {
 		row("last use", moment(*g.LastUsedAt)+", audit record "+g.LastRecordID)
 	}
@@ -76,13 +77,6 @@ func shownPath(path string) string {
 		return "all of the prefix"
 	}
 	return path + "/"
-}
-
-func times(n int64) string {
-	if n == 1 {
-		return "1 time"
-	}
-	return fmt.Sprintf("%d times", n)
 }
 
 func shownActions(actions []string) string {

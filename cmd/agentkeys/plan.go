@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"agentkeys/audit"
 	"agentkeys/federation"
 )
 
@@ -238,17 +239,10 @@ func (p *program) printIncomplete(i *federation.Incomplete) {
 // printApplied ends a run that carried everything out.
 func (p *program) printApplied(plan *federation.Plan) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nApplied %s. Next: agentkeys federation check looks for ways in that are left, and prove tries.\n", changes(len(plan.Steps)))
+	fmt.Fprintf(&b, "\nApplied %s. Next: agentkeys federation check looks for ways in that are left, and prove tries.\n", audit.Count(len(plan.Steps), "change"))
 	for _, w := range plan.Warnings {
 		fmt.Fprintf(&b, "WARNING: %s\n", w)
 	}
 	_, err := io.WriteString(p.stdout, b.String())
 	return err
-}
-
-func changes(n int) string {
-	if n == 1 {
-		return "1 change"
-	}
-	return fmt.Sprintf("%d changes", n)
 }
