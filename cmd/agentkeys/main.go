@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
@@ -33,13 +34,27 @@ func main() {
 	os.Exit(runProcess())
 }
 
+// sameSignal is how long after the first signal another one says the same. A process
+// manager may send SIGTERM to the process and to its group, a shell and a wrapper may pass
+// SIGINT on that the terminal has sent already: two within microseconds, of one wish. A
+// person who wants it to end at once sees first that it has not ended.
+const sameSignal = time.Second
+
 // runProcess runs the command of this process. The first signal asks it to end in
-// order; the second one ends it at once.
+// order. What comes within sameSignal of it changes nothing; the next one ends it at once.
 func runProcess() int {
 	signal.Ignore(syscall.SIGPIPE) // a reader that went away is an error of Write, and the clean-up still runs
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	held := make(chan os.Signal, 1) // nobody reads it: while it is notified, no signal ends the process
+	signal.Notify(held, ends...)
+	context.AfterFunc(ctx, func() {
+		time.AfterFunc(sameSignal, func() {
+			stop()
+			signal.Stop(held)
+		})
+	})
 	return run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 }
 

@@ -233,12 +233,13 @@ type served struct {
 	sessions []string
 }
 
-func (h *host) serve(t *testing.T) *served {
+func (h *host) serve(t *testing.T, more ...string) *served {
 	t.Helper()
 	cmd := exec.Command(h.binary, "serve")
 	cmd.Env = []string{"BROKER_ISSUER=" + h.issuer(), "BROKER_BIND=" + h.bind, "BROKER_DATA_DIR=" + filepath.Join(h.dir, "data"),
 		"BROKER_OIDC_KEY_FILE=" + h.key("oidc"), "BROKER_SESSION_KEY_FILE=" + h.key("session"), "BROKER_AUDIT_KEY_FILE=" + h.key("audit"),
 		"BROKER_AUDIT_ANCHORS=sqlite,file", "BROKER_AUDIT_ANCHOR_FILE=" + h.anchor, "BROKER_SHUTDOWN_SECONDS=1"}
+	cmd.Env = append(cmd.Env, more...) // of which the last counts
 	s := startServed(t, cmd, h.issuer())
 	for range 4 {
 		w, err := client.NewWallet()
