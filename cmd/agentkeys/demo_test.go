@@ -9,9 +9,15 @@ import (
 	"agentkeys/federation"
 )
 
+// demoOutcome is what the demo shows. Own and foreign are what reading an own and a foreign
+// object came to; untagged is what STS said to a token without the tag.
+type demoOutcome struct {
+	verdict                         federation.Verdict
+	session, own, foreign, untagged federation.Answer
+}
+
 // The eight combinations of the three faults, on the plain documents and on the
-// hardened ones. Own and foreign are what reading an own and a foreign object
-// came to; untagged is what STS said to a token without the tag.
+// hardened ones.
 func TestDemoShowsTheTruth(t *testing.T) {
 	const (
 		allowed  = federation.Allowed
@@ -20,10 +26,7 @@ func TestDemoShowsTheTruth(t *testing.T) {
 		proven   = federation.Proven
 		broken   = federation.Broken
 	)
-	type outcome struct {
-		verdict                         federation.Verdict
-		session, own, foreign, untagged federation.Answer
-	}
+	type outcome = demoOutcome
 	for _, tc := range []struct {
 		faults          string
 		plain, hardened outcome
@@ -66,32 +69,36 @@ func TestDemoShowsTheTruth(t *testing.T) {
 			if hardened {
 				want, name = tc.hardened, "hardened "+tc.faults
 			}
-			t.Run(name, func(t *testing.T) {
-				faults, err := parseFaults(strings.Fields(tc.faults))
-				if err != nil {
-					t.Fatal(err)
-				}
-				r, err := prove(t.Context(), faults, hardened, io.Discard)
-				if err != nil {
-					t.Fatal(err)
-				}
-				g := r.AtAGlance
-				if got := (outcome{r.Verdict, g.Session, g.Own, g.Foreign, g.Untagged}); got != want {
-					t.Errorf("got %+v\nwant %+v", got, want)
-				}
-				named := make([]federation.Fault, 0, len(r.Causes))
-				for _, c := range r.Causes {
-					named = append(named, c.Fault)
-				}
-				for _, f := range federation.Faults() {
-					if slices.Contains(faults, f) != slices.Contains(named, f) {
-						t.Errorf("the report names the faults %v; put back were %v", named, faults)
-					}
-				}
-				if r.Naive == "" || r.Truth == "" {
-					t.Error("the report lacks the naive conclusion or the truth")
-				}
-			})
+			t.Run(name, func(t *testing.T) { checkDemo(t, strings.Fields(tc.faults), hardened, want) })
 		}
+	}
+}
+
+// checkDemo has the demo prove a set-up with faults, which its report must name.
+func checkDemo(t *testing.T, broken []string, hardened bool, want demoOutcome) {
+	t.Helper()
+	faults, err := parseFaults(broken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := prove(t.Context(), faults, hardened, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := r.AtAGlance
+	if got := (demoOutcome{r.Verdict, g.Session, g.Own, g.Foreign, g.Untagged}); got != want {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	named := make([]federation.Fault, 0, len(r.Causes))
+	for _, c := range r.Causes {
+		named = append(named, c.Fault)
+	}
+	for _, f := range federation.Faults() {
+		if slices.Contains(faults, f) != slices.Contains(named, f) {
+			t.Errorf("the report names the faults %v; put back were %v", named, faults)
+		}
+	}
+	if r.Naive == "" || r.Truth == "" {
+		t.Error("the report lacks the naive conclusion or the truth")
 	}
 }

@@ -83,19 +83,31 @@ type seenLog struct {
 	database, heads, anchor, checkpoints func()
 }
 
-// What was seen of the log outside the database keeps a broker from starting over
-// another log, an earlier copy of it, or none.
-func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
-	fork := func(t *testing.T, w *seenLog) { // as far as it went, with the same key, and other files
-		t.Helper()
-		w.database()
-		other := w.Config
-		other.HeadsFile, other.AnchorFile, other.CheckpointsFile = filepath.Join(w.DataDir, "heads2"), "", ""
-		if err := errors.Join(anchor.CreateCheckpoints(other.HeadsFile), runFor(t.Context(), other, 20)); err != nil {
+// fork has a broker go on from the copy as far as the log went, with the same key, and other
+// files.
+func (w *seenLog) fork(t *testing.T) {
+	t.Helper()
+	w.database()
+	other := w.Config
+	other.HeadsFile, other.AnchorFile, other.CheckpointsFile = filepath.Join(w.DataDir, "heads2"), "", ""
+	if err := errors.Join(anchor.CreateCheckpoints(other.HeadsFile), runFor(t.Context(), other, 20)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// forgetHeads empties both files of heads.
+func (w *seenLog) forgetHeads(t *testing.T) {
+	t.Helper()
+	for _, path := range []string{filepath.Join(w.DataDir, headsFile), w.CheckpointsFile} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	empty := func(path string) error { return os.WriteFile(path, nil, 0o600) }
+}
+
+// What was seen of the log outside the database keeps a broker from starting over
+// another log, an earlier copy of it, or none.
+func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(t *testing.T, w *seenLog)
 		want   string // "" starts
@@ -107,45 +119,15 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 			`the newest head in "CHECKPOINTS", of .*: the log was seen with 12 records, and has 5`},
 		"a restored copy, with all heads": {func(_ *testing.T, w *seenLog) { w.database(); w.heads(); w.checkpoints() },
 			`the anchor file "ANCHOR", which ends with the record at place 12: the database has none there`},
-		"all was pruned": {func(t *testing.T, w *seenLog) { leaveTheTree(t, w.DataDir) }, ""},
-		"the tail is gone and counts as pruned": {func(t *testing.T, w *seenLog) {
-			execute(t, w.DataDir, "UPDATE audit_head SET pruned = 12")
-			execute(t, w.DataDir, "DELETE FROM audit_records WHERE seq > 9") // which the mark lets everybody
-		}, "all 12 records that its head counts are to be pruned, and no record behind them says so: the database ends with the one at place 9"},
-		"all is gone and counts as pruned": {func(t *testing.T, w *seenLog) {
-			execute(t, w.DataDir, "UPDATE audit_head SET pruned = 12")
-			execute(t, w.DataDir, "DELETE FROM audit_records")
-		}, "and no record behind them says so: the database ends with the one at place 0"},
-		"the last one is gone and counts as pruned, and another is there": {func(t *testing.T, w *seenLog) {
-			execute(t, w.DataDir, "UPDATE audit_head SET pruned = 12")
-			execute(t, w.DataDir, "DELETE FROM audit_records WHERE seq > 9")
-			execute(t, w.DataDir, "INSERT INTO audit_records (id, time, action, outcome, reason, identity_type, identity_value, omni_account, wallet, key_id, token_id, source, request_id) VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 0, 'test', 'confirmed', '', '', '', '', '', '', '', '', 'r')")
-		}, "and no record behind them says so: the database ends with the one at place 13"},
 		"a fork that was pruned, without heads": {func(t *testing.T, w *seenLog) {
-			fork(t, w)
+			w.fork(t)
 			leaveTheTree(t, w.DataDir)
-			if err := errors.Join(empty(filepath.Join(w.DataDir, headsFile)), empty(w.CheckpointsFile)); err != nil {
-				t.Fatal(err)
-			}
+			w.forgetHeads(t)
 		}, `the anchor file "ANCHOR", which ends with the record at place 12: want the hash .*, got .* in the database: it was forked`},
-		"a trigger that keeps records out": {func(t *testing.T, w *seenLog) {
-			execute(t, w.DataDir, "CREATE TRIGGER quiet BEFORE INSERT ON audit_records WHEN NEW.action = 'test' BEGIN SELECT RAISE(IGNORE); END")
-		}, `the schema of the database is not as it was made: the trigger "quiet" is not AgentKeys'`},
-		"a trigger that was taken away": {func(t *testing.T, w *seenLog) {
-			execute(t, w.DataDir, "DROP TRIGGER audit_records_no_delete")
-		}, "the trigger audit_records_no_delete is missing"},
-		"a new database": {func(t *testing.T, w *seenLog) {
-			path := filepath.Join(w.DataDir, databaseFile)
-			if err := errors.Join(os.Remove(path), store.Create(t.Context(), path)); err != nil {
-				t.Fatal(err)
-			}
-		}, "the log was seen with 12 records, and has 0"},
-		"a fork": {fork, `the newest head in "HEADS", of .*: the log was seen with the root .* at 12 records, and has .* there: it was forked`},
+		"a fork": {func(t *testing.T, w *seenLog) { w.fork(t) }, `the newest head in "HEADS", of .*: the log was seen with the root .* at 12 records, and has .* there: it was forked`},
 		"a fork, without heads": {func(t *testing.T, w *seenLog) {
-			fork(t, w)
-			if err := errors.Join(empty(filepath.Join(w.DataDir, headsFile)), empty(w.CheckpointsFile)); err != nil {
-				t.Fatal(err)
-			}
+			w.fork(t)
+			w.forgetHeads(t)
 		}, `the anchor file "ANCHOR", which ends with the record at place 12: want the hash .*, got .* in the database: it was forked`},
 		"no heads": {func(t *testing.T, w *seenLog) {
 			if err := os.Remove(filepath.Join(w.DataDir, headsFile)); err != nil {
@@ -170,6 +152,46 @@ func TestServeHoldsTheLogAgainstWhatWasSeen(t *testing.T) {
 			newAuditKey(t, &w.Config)
 			w.AuditOldKeys = []string{text}
 		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			startsAfter(t, tt.change, tt.want)
+		})
+	}
+}
+
+// A database that says another thing than it was made to, of what was pruned or by its
+// schema, keeps a broker from starting, and so does a new one.
+func TestServeRefusesAChangedDatabase(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(t *testing.T, w *seenLog)
+		want   string // "" starts
+	}{
+		"all was pruned": {func(t *testing.T, w *seenLog) { leaveTheTree(t, w.DataDir) }, ""},
+		"the tail is gone and counts as pruned": {func(t *testing.T, w *seenLog) {
+			execute(t, w.DataDir, "UPDATE audit_head SET pruned = 12")
+			execute(t, w.DataDir, "DELETE FROM audit_records WHERE seq > 9") // which the mark lets everybody
+		}, "all 12 records that its head counts are to be pruned, and no record behind them says so: the database ends with the one at place 9"},
+		"all is gone and counts as pruned": {func(t *testing.T, w *seenLog) {
+			execute(t, w.DataDir, "UPDATE audit_head SET pruned = 12")
+			execute(t, w.DataDir, "DELETE FROM audit_records")
+		}, "and no record behind them says so: the database ends with the one at place 0"},
+		"the last one is gone and counts as pruned, and another is there": {func(t *testing.T, w *seenLog) {
+			execute(t, w.DataDir, "UPDATE audit_head SET pruned = 12")
+			execute(t, w.DataDir, "DELETE FROM audit_records WHERE seq > 9")
+			execute(t, w.DataDir, "INSERT INTO audit_records (id, time, action, outcome, reason, identity_type, identity_value, omni_account, wallet, key_id, token_id, source, request_id) VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 0, 'test', 'confirmed', '', '', '', '', '', '', '', '', 'r')")
+		}, "and no record behind them says so: the database ends with the one at place 13"},
+		"a trigger that keeps records out": {func(t *testing.T, w *seenLog) {
+			execute(t, w.DataDir, "CREATE TRIGGER quiet BEFORE INSERT ON audit_records WHEN NEW.action = 'test' BEGIN SELECT RAISE(IGNORE); END")
+		}, `the schema of the database is not as it was made: the trigger "quiet" is not AgentKeys'`},
+		"a trigger that was taken away": {func(t *testing.T, w *seenLog) {
+			execute(t, w.DataDir, "DROP TRIGGER audit_records_no_delete")
+		}, "the trigger audit_records_no_delete is missing"},
+		"a new database": {func(t *testing.T, w *seenLog) {
+			path := filepath.Join(w.DataDir, databaseFile)
+			if err := errors.Join(os.Remove(path), store.Create(t.Context(), path)); err != nil {
+				t.Fatal(err)
+			}
+		}, "the log was seen with 12 records, and has 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			startsAfter(t, tt.change, tt.want)
