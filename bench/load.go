@@ -30,6 +30,7 @@ type process struct {
 	cmd           *exec.Cmd
 	ended         chan error // holds how the process ended; nil before it was started
 	log           bytes.Buffer
+	size          int64 // of the program, in bytes
 	coldStart     time.Duration
 	session       string
 	wallet        *client.Wallet
@@ -51,16 +52,23 @@ func startBroker(ctx context.Context) (_ *process, err error) {
 	binary := filepath.Join(dir, "agentkeys")
 	in := func(name string) string { return filepath.Join(dir, name) }
 	for _, args := range [][]string{
-		{"go", "build", "-o", binary, "agentkeys/cmd/agentkeys"},
+		{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "agentkeys/cmd/agentkeys"},
 		{binary, "keygen", "--purpose", "oidc", "--out", in("oidc.jwk")},
 		{binary, "keygen", "--purpose", "session", "--out", in("session.jwk")},
 		{binary, "keygen", "--purpose", "audit", "--out", in("audit.jwk")},
 		{binary, "init", "--data-dir", in("data")},
 	} {
-		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as "make build" builds it
+		if out, err := cmd.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
 		}
 	}
+	built, err := os.Stat(binary)
+	if err != nil {
+		return nil, err
+	}
+	p.size = built.Size()
 	if p.sts, err = standIn(); err != nil {
 		return nil, err
 	}

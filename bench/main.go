@@ -62,8 +62,13 @@ func run(ctx context.Context, each time.Duration) error {
 		return err
 	}
 	defer broker.stop()
-	fmt.Printf("\nmint-oidc-jwt, session verified, record durable, token signed; cold start %v, idle %.0f MiB\n",
-		broker.coldStart.Round(time.Millisecond), broker.usage().memory)
+	idle := broker.usage()
+	if idle.err != nil {
+		return idle.err
+	}
+	fmt.Printf("\nthe program %.1f MiB (aim 40), cold start %v (aim 50ms), idle %.0f MiB (aim 25), under load as below (aim 45)\n",
+		float64(broker.size)/(1<<20), broker.coldStart.Round(time.Millisecond), idle.memory)
+	fmt.Println("\nmint-oidc-jwt, session verified, record durable, token signed")
 	bare := map[int]result{}
 	err = table(func(connections int) (result, error) {
 		r, err := broker.load(ctx, connections, each, broker.mint)

@@ -1,10 +1,14 @@
 package broker
 
 import (
-	"bytes"
 	_ "embed"
-	"html/template"
+	"io"
 	"slices"
+	"strconv"
+	"strings"
+
+	g "maragu.dev/gomponents"
+	h "maragu.dev/gomponents/html"
 
 	"agentkeys/api"
 )
@@ -18,8 +22,6 @@ var openAPI []byte
 //go:embed pages/runbook.html
 var runbookPage string
 
-var runbookTemplate = template.Must(template.New("runbook").Parse(runbookPage))
-
 func (b *Broker) serveOpenAPI(c *call) error {
 	c.w.Header().Set("Content-Type", "application/json")
 	_, _ = c.w.Write(openAPI)
@@ -28,21 +30,21 @@ func (b *Broker) serveOpenAPI(c *call) error {
 
 // serveRunbook is the page that the type of every error points at.
 func (b *Broker) serveRunbook(c *call) error {
-	type entry struct {
-		Code api.Code
-		api.Kind
-	}
-	var entries []entry
-	for _, code := range slices.Sorted(slices.Values(api.Codes())) {
-		entries = append(entries, entry{code, api.KindOf(code)})
-	}
-	var page bytes.Buffer
-	if err := runbookTemplate.Execute(&page, entries); err != nil {
-		return err
-	}
-	h := c.w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	_, _ = c.w.Write(page.Bytes())
+	header := c.w.Header()
+	header.Set("Content-Type", "text/html; charset=utf-8")
+	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	_, _ = io.WriteString(c.w, strings.Replace(runbookPage, "{{errors}}", errorSections().String(), 1))
 	return nil
+}
+
+// errorSections are what the page says of each error.
+func errorSections() g.Group {
+	return g.Map(slices.Sorted(slices.Values(api.Codes())), func(code api.Code) g.Node {
+		kind := api.KindOf(code)
+		return g.Group{h.Section(h.ID(string(code)),
+			h.H3(g.Text(string(code)+" "), h.Small(g.Text("HTTP "+strconv.Itoa(kind.Status)))),
+			h.P(g.Text(kind.Title+".")),
+			h.P(g.Text(kind.Remediation)),
+		), g.Text("\n")}
+	})
 }

@@ -1,28 +1,16 @@
 package federation
 
 import (
+	"bufio"
 	"crypto/sha256"
-	_ "embed" // the page and its style
+	_ "embed" // the page's style
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"io"
-	"strings"
-	"time"
 )
-
-//go:embed report.html
-var pageText string
 
 //go:embed report.css
 var pageStyle string
-
-var page = template.Must(template.New("report.html").Funcs(template.FuncMap{
-	"utc":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-	"word": answerWord,
-	"join": strings.Join,
-	"some": some,
-}).Parse(pageText))
 
 // styleHash is what the page's Content-Security-Policy admits beside nothing at
 // all (CSP level 3, section 2.3.1): this style sheet and no other, no script, no
@@ -35,19 +23,18 @@ var styleHash = func() string {
 // WriteHTML writes the report as one page for people to read, print and file. It
 // holds all that the JSON form holds of the probes, loads nothing and runs nothing.
 func (r *Report) WriteHTML(w io.Writer) error {
-	return page.Execute(w, r.view())
+	out := bufio.NewWriter(w)
+	if err := r.view().page().Render(out); err != nil {
+		return err
+	}
+	return out.Flush()
 }
 
 // view is the report with what only the page needs.
 type view struct {
 	*Report
-	Style     template.CSS
-	StyleHash string
-	Picture   picture
-	Groups    []viewGroup
-	Seconds   string
-	Tally     string
-	MoreSeen  int // beyond those of Broken that head the page
+	Groups   []viewGroup
+	MoreSeen int // beyond those of Broken that head the page
 }
 
 type viewGroup struct {
@@ -69,12 +56,7 @@ type viewProbe struct {
 const mostSeen = 8
 
 func (r *Report) view() view {
-	v := view{
-		Report: r, Style: template.CSS(pageStyle), StyleHash: styleHash, Picture: r.picture(),
-		Seconds: fmt.Sprintf("%.1f s", r.FinishedAt.Sub(r.StartedAt).Seconds()),
-		Tally:   tally(r.Probes),
-	}
-	v.MoreSeen = max(0, len(r.Broken)-mostSeen)
+	v := view{Report: r, MoreSeen: max(0, len(r.Broken)-mostSeen)}
 	for _, g := range groups {
 		group := viewGroup{Title: groupTitles[g.id]}
 		var probes []*Probe

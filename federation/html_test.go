@@ -68,7 +68,7 @@ func checkInert(t *testing.T, raw string, p htmlPage) {
 	elements := strings.Fields(`html head meta title style body main header section footer h1 h2 h3 p b br span code small ul li dl dt dd
 		figure figcaption svg desc g rect text path circle table thead tbody tr th td`)
 	attributes := strings.Fields(`lang charset http-equiv content name class id viewBox role aria-labelledby aria-hidden
-		x y dy width height rx transform d cx cy r text-anchor`)
+		x y dy width height rx d cx cy r text-anchor`)
 	for _, e := range p.elements {
 		if !slices.Contains(elements, e.Name.Local) {
 			t.Errorf("the page has an element <%s>", e.Name.Local)

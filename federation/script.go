@@ -1,23 +1,12 @@
 package federation
 
 import (
-	"bytes"
 	_ "embed"
 	"strings"
-	"text/template"
 )
 
 //go:embed set-up.sh.tmpl
 var scriptText string
-
-// scriptFuncs write a value as one word of the shell.
-var scriptFuncs = template.FuncMap{
-	"quote": quoteShell,
-	"json": func(v any) (string, error) {
-		text, err := renderedJSON(v)
-		return quoteShell(strings.TrimSuffix(string(text), "\n")), err
-	},
-}
 
 // script writes the documents as a shell script.
 //
@@ -25,33 +14,91 @@ var scriptFuncs = template.FuncMap{
 // sign: a bare value that looks like a URL is fetched by older CLIs, and one that
 // begins with a dash is taken for an option.
 func (d Documents) script(c Config) ([]byte, error) {
-	arn := c.ProviderARN()
-	data := struct {
-		Documents
-		Config                          Config
-		ClientID                        map[string]string
-		Thumbprints                     map[string]any
-		TrustSids, BucketSids           string
-		RoleDescription, RolePolicyName string
-	}{
-		Documents:  d,
-		Config:     c,
-		ClientID:   map[string]string{"OpenIDConnectProviderArn": arn, "ClientID": c.Audience},
-		TrustSids:  strings.Join([]string{sidTenantSession, sidNoSlashInTag}, "|"),
-		BucketSids: strings.Join(bucketSids(d), "|"),
+	words := d.scriptWords(c)
+	if words.err != nil {
+		return nil, words.err
+	}
+	return []byte(strings.NewReplacer(words.pairs...).Replace(scriptText)), nil
+}
 
-		RoleDescription: roleDescription, RolePolicyName: rolePolicyName,
+// scriptWords are the places of scriptText, each followed by what stands there.
+type scriptWords struct {
+	pairs []string
+	err   error // the first one
+}
+
+func (d Documents) scriptWords(c Config) scriptWords {
+	var w scriptWords
+	w.text("form", string(d.Form))
+	w.text("bare account", c.Account)
+	w.quote("account", c.Account)
+	w.quote("region", c.Region)
+	w.quote("role", c.Role)
+	w.quote("role description", roleDescription)
+	w.quote("bucket", c.Bucket)
+	w.quote("trust sids", strings.Join([]string{sidTenantSession, sidNoSlashInTag}, "|"))
+	w.quote("bucket sids", strings.Join(bucketSids(d), "|"))
+	w.quote("provider arn", c.ProviderARN())
+	w.json("provider", d.Provider)
+	w.json("client id", map[string]string{"OpenIDConnectProviderArn": c.ProviderARN(), "ClientID": c.Audience})
+	w.json("trust policy", d.Trust)
+	w.json("bucket policy", d.BucketPolicy)
+	w.json("public access block", d.PublicAccess)
+	w.json("ownership controls", d.Ownership)
+	w.thumbprints(d, c)
+	w.rolePolicy(d)
+	w.location(c)
+	return w
+}
+
+func (w *scriptWords) text(place, text string) { w.pairs = append(w.pairs, "{{"+place+"}}", text) }
+
+// quote writes a value as one word of the shell.
+func (w *scriptWords) quote(place, value string) { w.text(place, quoteShell(value)) }
+
+// json writes a value as JSON that is one word of the shell.
+func (w *scriptWords) json(place string, v any) { w.text(place, w.quotedJSON(v)) }
+
+func (w *scriptWords) quotedJSON(v any) string {
+	text, err := renderedJSON(v)
+	if err != nil && w.err == nil {
+		w.err = err
 	}
-	if len(d.Provider.Thumbprints) > 0 {
-		data.Thumbprints = map[string]any{"OpenIDConnectProviderArn": arn, "ThumbprintList": d.Provider.Thumbprints}
+	return quoteShell(strings.TrimSuffix(string(text), "\n"))
+}
+
+// thumbprints are sent where the provider has any.
+func (w *scriptWords) thumbprints(d Documents, c Config) {
+	var set, update string
+	if list := d.Provider.Thumbprints; len(list) > 0 {
+		set = "\nthumbprints=" + w.quotedJSON(map[string]any{"OpenIDConnectProviderArn": c.ProviderARN(), "ThumbprintList": list})
+		update = "\n" + `  aws iam update-open-id-connect-provider-thumbprint --cli-input-json "$thumbprints"`
 	}
-	t, err := template.New("set-up.sh").Funcs(scriptFuncs).Parse(scriptText)
-	if err != nil {
-		return nil, err
+	w.text("set thumbprints", set)
+	w.text("update thumbprints", update)
+}
+
+// rolePolicy is put, and then not counted among what others gave the role.
+func (w *scriptWords) rolePolicy(d Documents) {
+	var set, put string
+	others := "PolicyNames"
+	if d.RolePolicy != nil {
+		set = "\nrole_policy=" + w.quotedJSON(d.RolePolicy)
+		put = "\n" + `aws iam put-role-policy --role-name="$role" --policy-name ` + quoteShell(rolePolicyName) + ` --policy-document "$role_policy"`
+		others = `"PolicyNames[?@ != '` + rolePolicyName + `']"`
 	}
-	var out bytes.Buffer
-	err = t.Execute(&out, data)
-	return out.Bytes(), err
+	w.text("set role policy", set)
+	w.text("put role policy", put)
+	w.text("other policies", others)
+}
+
+// location is named everywhere but in us-east-1, where S3 refuses it.
+func (w *scriptWords) location(c Config) {
+	var option string
+	if c.Region != "us-east-1" {
+		option = ` --create-bucket-configuration "LocationConstraint=$region"`
+	}
+	w.text("location", option)
 }
 
 // bucketSids are the ids of the statements that the script may replace: those of

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +42,34 @@ func scriptAccount(t *testing.T, c Config) *account {
 	a := &account{config: c, url: server.URL, local: local}
 	a.aws = a.admin()
 	return a
+}
+
+// No place of the script is left open, whatever is put there, and what is put there is
+// not taken for a place itself.
+func TestScriptHasNoPlaceLeft(t *testing.T) {
+	places := slices.Compact(slices.Sorted(slices.Values(regexp.MustCompile(`\{\{[^}]*\}\}`).FindAllString(scriptText, -1))))
+	c := checkConfig()
+	d := render(t, c, Hardened)
+	words := d.scriptWords(c)
+	if words.err != nil {
+		t.Fatal(words.err)
+	}
+	var put []string
+	for i := 0; i < len(words.pairs); i += 2 {
+		put = append(put, words.pairs[i])
+	}
+	slices.Sort(put)
+	if diff := cmp.Diff(places, put); diff != "" {
+		t.Errorf("places of the script and what is put there:\n%s", diff)
+	}
+	c.Audience = "{{role}}"
+	script, err := d.script(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `"ClientID":"{{role}}"`; !strings.Contains(strings.ReplaceAll(string(script), " ", ""), want) {
+		t.Errorf("the script lacks %s", want)
+	}
 }
 
 // runScript runs the script of the documents with the real AWS CLI, and returns
@@ -162,7 +191,7 @@ func TestScriptSetsUp(t *testing.T) {
 // then stops before statements of somebody else.
 func TestScriptBringsUpToDate(t *testing.T) {
 	t.Parallel()
-	c := testConfig()
+	c := checkConfig()
 	c.Region = "us-east-1"
 	a := scriptAccount(t, c)
 	plain, hardened := render(t, c, Plain), render(t, c, Hardened)
@@ -226,7 +255,7 @@ func (a *account) scriptSetPolicy(t *testing.T, d *policy.Document) {
 // one that is not there.
 func TestScriptStopsAtWhatItCannotRead(t *testing.T) {
 	t.Parallel()
-	c := testConfig()
+	c := checkConfig()
 	a := scriptAccount(t, c)
 	d := render(t, c, Hardened)
 	a.setUp(t, d, nil)

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pressly/goose/v3"
 )
 
 // What somebody changed of what keeps records is told.
@@ -42,6 +45,31 @@ func TestSchemaChanges(t *testing.T) {
 				t.Errorf("changes %q, %v, want %q", found, err, tt.want)
 			}
 		})
+	}
+}
+
+// The schema that is expected of a database is that which goose makes.
+func TestExpectedSchemaIsThatOfTheMigrations(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agentkeys.db")
+	if err := Create(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	made, err := readSchema(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := expected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(made, object{"table", goose.DefaultTablename})
+	if diff := cmp.Diff(made, want, cmp.AllowUnexported(object{})); diff != "" {
+		t.Errorf("goose's schema and the one that is expected:\n%s", diff)
 	}
 }
 

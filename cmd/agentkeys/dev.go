@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/template"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -287,35 +286,35 @@ func setUpDev(ctx context.Context, dir string, state devState) (err error) {
 	return federation.SetUp(ctx, a.admin(), c, documents, nil)
 }
 
-var devText = template.Must(template.New("dev").Funcs(template.FuncMap{"sh": shellQuote}).Parse(`
+const devText = `
   *********************************************************************
   *  LOCAL DEVELOPMENT ONLY: keys in a folder, no TLS, loopback only  *
   *  A green result here proves the local AWS, not AWS.               *
   *********************************************************************
 
-  broker     {{.Issuer}}
-  local AWS  {{.AWS}}   account {{.Account}}, region {{.Region}}
-  state      {{.Dir}} ({{if .Made}}made now{{else}}found as it was left{{end}})
-  bucket     {{.Bucket}}, role {{.Role}}, policies in the hardened form
-  objects    s3://{{.Bucket}}/{{.Prefix}}/WALLET/PATH/, the wallet in lower case
-  tenants    alice {{.Alice}}
-             bob   {{.Bob}}
+  broker     {{Issuer}}
+  local AWS  {{AWS}}   account {{Account}}, region {{Region}}
+  state      {{Dir}} ({{Found}})
+  bucket     {{Bucket}}, role {{Role}}, policies in the hardened form
+  objects    s3://{{Bucket}}/{{Prefix}}/WALLET/PATH/, the wallet in lower case
+  tenants    alice {{Alice}}
+             bob   {{Bob}}
 
 What to paste, in another terminal. First:
 
-  AK={{sh .Program}}
-  STATE={{sh .Dir}}
-  BROKER={{.Issuer}}
-  ALICE={{.AliceTag}} BOB={{.BobTag}}
-  OBJECTS=s3://{{.Bucket}}/{{.Prefix}}
-  export AWS_ENDPOINT_URL={{.AWS}} AWS_EC2_METADATA_DISABLED=true AWS_PAGER=
-  export AWS_REGION={{.Region}} AWS_DEFAULT_REGION={{.Region}}
+  AK={{Program}}
+  STATE={{QuotedDir}}
+  BROKER={{Issuer}}
+  ALICE={{AliceTag}} BOB={{BobTag}}
+  OBJECTS=s3://{{Bucket}}/{{Prefix}}
+  export AWS_ENDPOINT_URL={{AWS}} AWS_EC2_METADATA_DISABLED=true AWS_PAGER=
+  export AWS_REGION={{Region}} AWS_DEFAULT_REGION={{Region}}
 
 Alice's own prefix is listed, bob's is AccessDenied. The slash at the end matters:
 
   TOKEN=$("$AK" mint --broker $BROKER --wallet "$STATE/alice.key")
   eval "$(aws sts assume-role-with-web-identity --role-session-name alice \
-      --role-arn arn:aws:iam::{{.Account}}:role/{{.Role}} \
+      --role-arn arn:aws:iam::{{Account}}:role/{{Role}} \
       --web-identity-token "$TOKEN" --output text \
       --query 'Credentials.[AccessKeyId,SecretAccessKey,SessionToken]' |
       awk '{print "export AWS_ACCESS_KEY_ID="$1,
@@ -341,26 +340,29 @@ three lists are allowed, AccessDenied and, after that, grant_revoked:
 What the broker recorded of all this (-f goes on with what comes), and whether its log is whole:
 
   "$AK" audit tail --data-dir "$STATE"
-  VERIFIER=$("$AK" keygen --purpose audit --show "$STATE/{{.AuditKey}}" --issuer $BROKER)
+  VERIFIER=$("$AK" keygen --purpose audit --show "$STATE/{{AuditKey}}" --issuer $BROKER)
   "$AK" audit verify --data-dir "$STATE" --key $VERIFIER
 
 The administrator of the local account, to change what you like:
 
   unset AWS_SESSION_TOKEN; export \
-  AWS_ACCESS_KEY_ID={{.AdminID}} AWS_SECRET_ACCESS_KEY={{.AdminSecret}}
-{{if .Federation}}
+  AWS_ACCESS_KEY_ID={{AdminID}} AWS_SECRET_ACCESS_KEY={{AdminSecret}}
+{{Checks}}
+Ctrl-C stops both servers.
+
+`
+
+// devChecks are in the text where the state has a configuration to check by.
+const devChecks = `
 With these in the environment, the ways in that are left, the proof of what is closed, and the end
 of alice's sessions that are live:
 
-  "$AK" federation check --config "$STATE/{{.Federation}}" --endpoint-url $AWS_ENDPOINT_URL
-  "$AK" federation prove --config "$STATE/{{.Federation}}" --endpoint-url $AWS_ENDPOINT_URL \
-      --wallet "$STATE/alice.key" --wallet "$STATE/bob.key" --oidc-key "$STATE/{{.OIDCKey}}"
-  "$AK" revoke --config "$STATE/{{.Federation}}" --endpoint-url $AWS_ENDPOINT_URL \
-      --tenant $ALICE --oidc-key "$STATE/{{.OIDCKey}}"
-{{end}}
-Ctrl-C stops both servers.
-
-`))
+  "$AK" federation check --config "$STATE/{{Federation}}" --endpoint-url $AWS_ENDPOINT_URL
+  "$AK" federation prove --config "$STATE/{{Federation}}" --endpoint-url $AWS_ENDPOINT_URL \
+      --wallet "$STATE/alice.key" --wallet "$STATE/bob.key" --oidc-key "$STATE/{{OIDCKey}}"
+  "$AK" revoke --config "$STATE/{{Federation}}" --endpoint-url $AWS_ENDPOINT_URL \
+      --tenant $ALICE --oidc-key "$STATE/{{OIDCKey}}"
+`
 
 // shellQuote makes one word of a path for a POSIX shell.
 func shellQuote(s string) string {
@@ -379,16 +381,23 @@ func (p *program) printDev(dir string, state devState, made bool, a *localAWS) e
 	if err != nil {
 		program = "agentkeys"
 	}
-	configuration := federationFile
-	if _, err := os.Stat(filepath.Join(dir, configuration)); err != nil { // of a state from before there was one
-		configuration = ""
+	found := "found as it was left"
+	if made {
+		found = "made now"
 	}
-	return devText.Execute(p.stdout, map[string]any{
-		"Federation": configuration, "OIDCKey": oidcKeyFile, "AuditKey": auditKeyFile,
-		"Issuer": state.Issuer, "AWS": a.url, "Account": localAccount, "Region": localRegion, "Dir": dir, "Made": made,
-		"Bucket": state.Bucket, "Role": localRole, "Prefix": localPrefix, "Program": program,
-		"Alice": state.Wallets["alice"], "AliceTag": strings.ToLower(state.Wallets["alice"]),
-		"Bob": state.Wallets["bob"], "BobTag": strings.ToLower(state.Wallets["bob"]),
-		"AdminID": id, "AdminSecret": secret,
-	})
+	checks := ""
+	if _, err := os.Stat(filepath.Join(dir, federationFile)); err == nil { // a state from before there was one lacks it
+		checks = devChecks
+	}
+	text := strings.Replace(devText, "{{Checks}}", checks, 1)
+	_, err = strings.NewReplacer(
+		"{{Federation}}", federationFile, "{{OIDCKey}}", oidcKeyFile, "{{AuditKey}}", auditKeyFile,
+		"{{Issuer}}", state.Issuer, "{{AWS}}", a.url, "{{Account}}", localAccount, "{{Region}}", localRegion,
+		"{{Dir}}", dir, "{{QuotedDir}}", shellQuote(dir), "{{Found}}", found, "{{Program}}", shellQuote(program),
+		"{{Bucket}}", state.Bucket, "{{Role}}", localRole, "{{Prefix}}", localPrefix,
+		"{{Alice}}", state.Wallets["alice"], "{{AliceTag}}", strings.ToLower(state.Wallets["alice"]),
+		"{{Bob}}", state.Wallets["bob"], "{{BobTag}}", strings.ToLower(state.Wallets["bob"]),
+		"{{AdminID}}", id, "{{AdminSecret}}", secret,
+	).WriteString(p.stdout, text)
+	return err
 }

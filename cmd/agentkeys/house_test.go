@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +103,41 @@ func TestImportsOfOthers(t *testing.T) {
 		if p.ImportPath == "agentkeys/cmd/agentkeys" && slices.ContainsFunc(p.Deps, func(d string) bool { return d == "testing" || d == "agentkeys/agentkeystest" }) {
 			t.Error("the program links the testing package")
 		}
+	}
+}
+
+// maxProgram is how large the program may be that "make build" makes, in bytes.
+const maxProgram = 40 << 20
+
+// The linker leaves out the methods that nothing calls, but only as long as no method
+// is looked up by a name that is not known before the program runs. Executing a
+// template of text/template or html/template does that, and one is enough to keep every
+// exported method of every type in use: of the AWS clients' thousands, all.
+func TestProgramHoldsWhatItCallsAlone(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "agentkeys")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w -dumpdep", "-o", binary, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	var edges bytes.Buffer // the linker's reasons, a line each: what needs what
+	cmd.Stderr = &edges
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("building the program: %v: %.1000s", err, edges.Bytes())
+	}
+	known := false
+	for edge := range strings.Lines(edges.String()) {
+		known = known || strings.HasPrefix(edge, "main.main -> ")
+		if strings.Contains(edge, "<ReflectMethod>") {
+			t.Errorf("a method is looked up by its name, which keeps them all: %s", edge)
+		}
+	}
+	if !known {
+		t.Error("the linker did not say what main.main needs")
+	}
+	info, err := os.Stat(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > maxProgram {
+		t.Errorf("the program has %d bytes, want at most %d", info.Size(), maxProgram)
 	}
 }
 

@@ -169,7 +169,6 @@ func (p *program) root() *cobra.Command {
 as an AWS session tag, and proves that AWS keeps the tenants apart.
 
 Start with "agentkeys demo": it needs no account and no set-up.`,
-		Version:           version(),
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
@@ -182,8 +181,7 @@ Start with "agentkeys demo": it needs no account and no set-up.`,
 	root.AddCommand(p.demo(), p.dev(), p.serve(), p.init(), p.keygen(), p.certificate(), p.mint(), p.grant(), p.creds(), p.revoke(), p.token(), p.audit(), p.federation())
 	p.refuseSwallowed(root)
 	for _, cmd := range append(root.Commands(), root) {
-		cmd.Version = root.Version
-		cmd.SetVersionTemplate("agentkeys {{.Version}}\n")
+		p.tellVersion(cmd)
 	}
 	return root
 }
@@ -198,6 +196,22 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 			return usage(hint{err, `see "` + cmd.CommandPath() + ` --help"`})
 		}
 		return nil
+	}
+}
+
+// tellVersion gives a command the flag --version. Cobra's own would need a template
+// for these words, and see house_test.go for what that keeps in the program.
+func (p *program) tellVersion(cmd *cobra.Command) {
+	asked := cmd.Flags().BoolP("version", "v", false, "version for "+cmd.Name())
+	check := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if !*asked {
+			return check(cmd, args)
+		}
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "agentkeys %s\n", version()); err != nil {
+			return err
+		}
+		return status{code: exitOK}
 	}
 }
 
