@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -80,11 +78,10 @@ func (o eraseOptions) whom() (account, wallet string, err error) {
 }
 
 func (p *program) erase(ctx context.Context, path string, o eraseOptions, account, wallet string) error {
-	var e broker.Erasure
-	err := alone(ctx, path, func(db *store.Store) (err error) {
-		e, err = broker.Erase(ctx, db, account, wallet, time.Now(), o.dryRun)
-		return err
-	})
+	err := p.alone(ctx, aloneWork{path, o.dryRun, func(db *store.Store) (string, error) {
+		e, err := broker.Erase(ctx, db, account, wallet, time.Now(), o.dryRun)
+		return o.said(account, e), err
+	}})
 	switch {
 	case errors.Is(err, broker.ErrUnsettled):
 		return hint{err, "start the broker once and stop it: it settles what was cut off"}
@@ -93,37 +90,18 @@ func (p *program) erase(ctx context.Context, path string, o eraseOptions, accoun
 	case err != nil:
 		return err
 	}
-	done := "erased"
-	if o.dryRun {
-		done = "would erase"
-	}
-	_, err = fmt.Fprintf(p.stdout, "%s account %s: %d records of the audit log, %d grants, of which %d had not ended, %d sign-ins and %d calls\n",
-		done, account, e.Records, e.Grants, len(e.Revoked), e.Challenges, e.Calls)
-	if err != nil {
-		return printed("what was done", err)
-	}
 	if !o.dryRun {
 		fmt.Fprintln(p.stderr, "Anchor files, exports, backups, the log stream and CloudTrail have their own copies: see docs/audit-events.md.")
 	}
 	return nil
 }
 
-// alone opens the database of a broker that does not run, and wants to be the last to
-// close it: only then is nothing of what was deleted left in the log beside it.
-func alone(ctx context.Context, path string, do func(*store.Store) error) (err error) {
-	db, err := store.Open(ctx, path)
-	if err != nil {
-		return databaseHint(err)
+// said tells what was erased.
+func (o eraseOptions) said(account string, e broker.Erasure) string {
+	done := "erased"
+	if o.dryRun {
+		done = "would erase"
 	}
-	if err = unchanged(ctx, db); err == nil {
-		err = do(db)
-	}
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
-		return hint{fmt.Errorf("it is done, but %s is still there, with what was deleted: somebody else has the database open", path+"-wal"),
-			"close what reads it, an sqlite3 shell say; the last one to close it takes that file away"}
-	}
-	return nil
+	return fmt.Sprintf("%s account %s: %d records of the audit log, %d grants, of which %d had not ended, %d sign-ins and %d calls\n",
+		done, account, e.Records, e.Grants, len(e.Revoked), e.Challenges, e.Calls)
 }

@@ -105,38 +105,28 @@ func (p *program) prune(ctx context.Context, path string, before time.Time, o pr
 	open := func(text string) (audit.Checkpoint, error) {
 		return audit.OpenCheckpoint(text, keys[0].Name(), keys...)
 	}
-	return alone(ctx, path, func(db *store.Store) error {
+	return p.alone(ctx, aloneWork{path, o.dryRun, func(db *store.Store) (string, error) {
 		var may audit.Prunable
 		err := db.View(ctx, func(tx *sql.Tx) (err error) {
 			may, err = audit.FindPrunable(ctx, tx, before)
 			return err
 		})
 		if err != nil {
-			return err
+			return "", err
 		}
 		if !may.Any() {
-			fmt.Fprintf(p.stdout, "nothing to prune: the record at place %d stays, since %s\n", may.After+1, may.Kept)
-			return nil
+			return fmt.Sprintf("nothing to prune: the record at place %d stays, since %s\n", may.After+1, may.Kept), nil
 		}
 		exported, err := checkExported(ctx, db, may, open, o.exported)
 		if err != nil {
-			return hint{err, fmt.Sprintf(`"agentkeys audit export" exports the log anew; the records from place %d to %d are to go`, may.After+1, may.Through)}
+			return "", hint{err, fmt.Sprintf(`"agentkeys audit export" exports the log anew; the records from place %d to %d are to go`, may.After+1, may.Through)}
 		}
+		done := "would prune"
 		if !o.dryRun {
-			if err := pruneAll(ctx, db, may.Through, exported); err != nil {
-				return err
-			}
+			done, err = "pruned", pruneAll(ctx, db, may.Through, exported)
 		}
-		done := "pruned"
-		if o.dryRun {
-			done = "would prune"
-		}
-		_, err = fmt.Fprintf(p.stdout, "%s %d records, up to place %d; they are in the export with the SHA-256 %s\n", done, may.Through-may.After, may.Through, exported)
-		if err != nil {
-			return printed("what was done", err)
-		}
-		return nil
-	})
+		return fmt.Sprintf("%s %d records, up to place %d; they are in the export with the SHA-256 %s\n", done, may.Through-may.After, may.Through, exported), err
+	}})
 }
 
 func checkExported(ctx context.Context, db *store.Store, may audit.Prunable, open func(string) (audit.Checkpoint, error), path string) (audit.Digest, error) {
