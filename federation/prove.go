@@ -216,7 +216,7 @@ func newProver(p Proof) *prover {
 	v.anybody = v.s3ClientOf(aws.AnonymousCredentials{})
 	v.report = &Report{
 		Target: target, Config: p.Config, StartedAt: p.Now().UTC(),
-		Broken: []string{}, Unobserved: []Gap{}, Causes: []Cause{}, Leftovers: []string{},
+		Broken: []string{}, Unobserved: []Gap{}, Causes: []Cause{}, Leftovers: []string{}, Exchanges: []Exchange{},
 		NotTried: notTried(p),
 	}
 	if p.InForce != nil {
@@ -344,18 +344,23 @@ func (v *prover) assume(ctx context.Context, token, name string) (r reply, arn s
 func (v *prover) exchange(ctx context.Context, token, name string) (r reply, s webSession) {
 	const lifetime = 900 // seconds, the shortest
 	r = v.ask(ctx, func(ctx context.Context) reply {
+		made := v.exchanging(token, name)
+		defer func() { v.report.Exchanges = append(v.report.Exchanges, made) }()
 		out, err := v.sts.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
 			RoleArn: aws.String(v.Config.RoleARN()), RoleSessionName: aws.String(sessionName(name)),
 			WebIdentityToken: &token, DurationSeconds: aws.Int32(lifetime),
 		})
 		if err != nil {
+			made.RequestID = refusedID(err)
 			return read(err)
 		}
+		made.RequestID = answeredID(out.ResultMetadata)
 		if out.Credentials == nil || out.AssumedRoleUser == nil {
 			return reply{answer: Unclear, code: "unreadable answer", status: http.StatusOK,
 				message: "STS answered without credentials", advice: "Check the STS endpoint."}
 		}
 		c := out.Credentials
+		made.AccessKeyID = aws.ToString(c.AccessKeyId)
 		s = webSession{
 			arn: aws.ToString(out.AssumedRoleUser.Arn), issued: aws.ToTime(c.Expiration).Add(-lifetime * time.Second),
 			client: v.s3Client(aws.ToString(c.AccessKeyId), aws.ToString(c.SecretAccessKey), aws.ToString(c.SessionToken)),
@@ -369,7 +374,7 @@ var notInSessionName = regexp.MustCompile(`[^A-Za-z0-9_+=,.@-]+`)
 
 // sessionName makes a RoleSessionName, 2 to 64 of [\w+=,.@-], of a tenant's name.
 func sessionName(name string) string {
-	s := "proof-" + notInSessionName.ReplaceAllString(name, "-")
+	s := sessionPrefix + notInSessionName.ReplaceAllString(name, "-")
 	return s[:min(len(s), 64)]
 }
 
