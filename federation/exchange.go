@@ -25,6 +25,12 @@ func (v *prover) exchanging(token, name string) Exchange {
 	return Exchange{At: v.Now().UTC(), SessionName: sessionName(name), Subject: oneLine(c.Subject), Tag: oneLine(c.Tag)}
 }
 
+// exchanged notes what came of it.
+func (v *prover) exchanged(e Exchange, r reply) {
+	e.Answer = r.answer
+	v.report.Exchanges = append(v.report.Exchanges, e)
+}
+
 // requestIDForm is AWS's id of a request, a UUID. What else a server sends is none.
 var requestIDForm = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
@@ -55,9 +61,6 @@ type ProofRecord struct {
 	Config     Config     `json:"config"`
 	Exchanges  []Exchange `json:"exchanges"`
 }
-
-// accessKeyForm is that of an access key id (Credentials, AWS STS API Reference).
-var accessKeyForm = regexp.MustCompile(`^\w{16,128}$`)
 
 // ReadProofRecord reads it from a report that Report.WriteJSON wrote. What no proof
 // makes is refused: a session of another name, or more of them, or at another time than
@@ -99,8 +102,8 @@ func (r ProofRecord) checkExchange(e Exchange) error {
 		return fmt.Errorf("want a session name that begins with %s, got %.70q", sessionPrefix, e.SessionName)
 	case e.At.Before(r.StartedAt) || e.At.After(r.FinishedAt):
 		return fmt.Errorf("want a time of the proof, got %s", e.At.Format(time.RFC3339))
-	case e.AccessKeyID != "" && !accessKeyForm.MatchString(e.AccessKeyID):
-		return fmt.Errorf("want an access key id, got %.130q", e.AccessKeyID)
+	case e.Answer != Allowed && e.Answer != Denied && e.Answer != Unclear:
+		return fmt.Errorf("want the answer allowed, denied or error, got %.20q", e.Answer)
 	case e.RequestID != "" && !requestIDForm.MatchString(e.RequestID):
 		return fmt.Errorf("want AWS's id of the request, a UUID, got %.70q", e.RequestID)
 	}

@@ -343,9 +343,9 @@ func (v *prover) assume(ctx context.Context, token, name string) (r reply, arn s
 // exchange calls STS, without a signature, as the call is meant to be made.
 func (v *prover) exchange(ctx context.Context, token, name string) (r reply, s webSession) {
 	const lifetime = 900 // seconds, the shortest
-	r = v.ask(ctx, func(ctx context.Context) reply {
+	r = v.ask(ctx, func(ctx context.Context) (r reply) {
 		made := v.exchanging(token, name)
-		defer func() { v.report.Exchanges = append(v.report.Exchanges, made) }()
+		defer func() { v.exchanged(made, r) }()
 		out, err := v.sts.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
 			RoleArn: aws.String(v.Config.RoleARN()), RoleSessionName: aws.String(sessionName(name)),
 			WebIdentityToken: &token, DurationSeconds: aws.Int32(lifetime),
@@ -360,7 +360,6 @@ func (v *prover) exchange(ctx context.Context, token, name string) (r reply, s w
 				message: "STS answered without credentials", advice: "Check the STS endpoint."}
 		}
 		c := out.Credentials
-		made.AccessKeyID = aws.ToString(c.AccessKeyId)
 		s = webSession{
 			arn: aws.ToString(out.AssumedRoleUser.Arn), issued: aws.ToTime(c.Expiration).Add(-lifetime * time.Second),
 			client: v.s3Client(aws.ToString(c.AccessKeyId), aws.ToString(c.SecretAccessKey), aws.ToString(c.SessionToken)),

@@ -72,10 +72,10 @@ type TenantReport struct {
 type Exchange struct {
 	At          time.Time `json:"at"` // by the clock of the prover, before the call
 	SessionName string    `json:"session_name"`
-	Subject     string    `json:"subject"`                 // of the token
-	Tag         string    `json:"tag"`                     // that AWS reads from the token; "" if it reads none
-	AccessKeyID string    `json:"access_key_id,omitempty"` // of the session; "" where there is none
-	RequestID   string    `json:"request_id,omitempty"`    // that AWS gave the call; "" where it said none
+	Subject     string    `json:"subject"`              // of the token
+	Tag         string    `json:"tag"`                  // that AWS reads from the token; "" if it reads none
+	Answer      Answer    `json:"answer"`               // allowed: there is a session
+	RequestID   string    `json:"request_id,omitempty"` // that AWS gave the call; "" where it said none
 }
 
 // Glance is the outcome in four words.

@@ -16,7 +16,7 @@ func (m *match) checkRefused() {
 			continue
 		}
 		m.report.Counts.Refused++
-		if m.refusedProof(e) {
+		if m.settleProof(e) {
 			m.report.Counts.ProofRefused++
 			continue
 		}
@@ -96,18 +96,14 @@ func (m *match) checkUse(u *use) {
 	if f.AccessKeyID == "" {
 		s, i, made = m.placeByName(e, f.SessionName)
 	}
-	call := s.proof
-	if call == nil && !made {
-		call = m.proofs.byKey[f.AccessKeyID]
-	}
 	switch {
 	case i != nil && i.released():
 	case i != nil:
 		f.Expected = fmt.Sprintf("no use: the record says %s, and the credentials were released to nobody", i.record.Outcome)
 		f.Found = usesOf(u)
 		m.find(UnreleasedUsed, e, i, f)
-	case call != nil:
-		m.useOfProof(u, call, f)
+	case s.proof != nil:
+		m.useOfProof(u, s.proof, f)
 	case made:
 		f.Expected, f.Found = "credentials that a record issued", usesOf(u)+", of the session that event "+s.event.ID+" made"
 		m.find(ForeignUse, e, nil, f)

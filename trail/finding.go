@@ -117,9 +117,9 @@ type Counts struct {
 	BySource     int `json:"by_jti"`        // by the jti, in the source identity
 	ByName       int `json:"by_name"`       // by session name and time
 	ByToken      int `json:"by_token"`      // made by the bearer of a token that the broker gave out
-	ByProof      int `json:"by_proof"`      // made by a proof, by the access key id in its report
+	ByProof      int `json:"by_proof"`      // made by a proof, by the request id in its report
 	Refused      int `json:"refused"`       // calls that STS refused
-	ProofRefused int `json:"proof_refused"` // of these, calls of a proof, by the request id in its report
+	ProofRefused int `json:"proof_refused"` // of these, calls of a proof, likewise
 	ProofReports int `json:"proof_reports"` // that were given
 	Uses         int `json:"uses"`          // events by credentials of the role, in the window
 	UsedKeys     int `json:"used_keys"`     // of so many credentials

@@ -113,10 +113,10 @@ type match struct {
 	issues  []*issue
 	byKey   map[string]*issue
 	byJTI   map[string]*issue
-	byName  map[string][]*issue // by session name: credentials
-	bySub   map[string][]*issue // by subject: tokens
-	session map[string]session  // by access key id
-	proofs  proofCalls
+	byName  map[string][]*issue   // by session name: credentials
+	bySub   map[string][]*issue   // by subject: tokens
+	session map[string]session    // by access key id
+	proofs  map[string]*proofCall // by request id
 }
 
 // session is one that was made in the trail, and what accounts for it; nil if
@@ -133,7 +133,7 @@ func newMatch(s Scope, t *Trail, records []audit.Record) *match {
 	m.report = &Report{Role: s.Role, Provider: s.Provider, Window: m.window, Findings: []Finding{},
 		Counts: Counts{Files: t.Files, Events: t.Events, DataEvents: t.Data, Repeated: t.Again}}
 	slices.SortStableFunc(t.Kept, func(a, b Event) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID)) })
-	m.proofs = newProofCalls(s.Proofs)
+	m.proofs = proofCalls(s.Proofs)
 	m.report.Counts.ProofReports = len(s.Proofs)
 	m.issues = issuesOf(records)
 	for _, i := range m.issues {

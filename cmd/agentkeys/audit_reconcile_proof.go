@@ -34,12 +34,10 @@ func readProofs(s trail.Scope, paths []string) (proofs []trail.Proof, err error)
 			}
 			read[p.Digest] = true
 			for _, c := range p.Calls {
-				for _, id := range []string{c.AccessKeyID, c.RequestID} {
-					if id != "" && of[id] != "" {
-						return nil, fmt.Errorf("--proof: %s: want calls of its own, got %s, which is in %s", file, id, of[id])
-					}
-					of[id] = file
+				if of[c.RequestID] != "" {
+					return nil, fmt.Errorf("--proof: %s: want calls of its own, got the request %s, which is in %s", file, c.RequestID, of[c.RequestID])
 				}
+				of[c.RequestID] = file
 			}
 			proofs = append(proofs, p)
 		}
@@ -98,7 +96,9 @@ func readProof(s trail.Scope, path string) (trail.Proof, error) {
 	digest := sha256.Sum256(text)
 	p := trail.Proof{Source: path, Digest: hex.EncodeToString(digest[:]), From: r.StartedAt, To: r.FinishedAt}
 	for _, e := range r.Exchanges {
-		p.Calls = append(p.Calls, trail.ProofCall{At: e.At, SessionName: e.SessionName, Subject: e.Subject, Tag: e.Tag, AccessKeyID: e.AccessKeyID, RequestID: e.RequestID})
+		if e.RequestID != "" { // or nothing tells it from anybody's
+			p.Calls = append(p.Calls, trail.ProofCall{At: e.At, SessionName: e.SessionName, Subject: e.Subject, Tag: e.Tag, Got: e.Answer == federation.Allowed, RequestID: e.RequestID})
+		}
 	}
 	return p, nil
 }
