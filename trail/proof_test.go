@@ -132,7 +132,28 @@ func TestReportThatTheTrailContradicts(t *testing.T) {
 	other.Calls = append([]trail.ProofCall{}, p.Calls...)
 	other.Calls[2].Got = true
 	x.wantFindings(x.reconcile(by(other)), trail.Mismatch)
-	x.wantFindings(x.reconcile(by(p, p))) // the same twice
+	twice := x.reconcile(by(p, p))
+	x.wantFindings(twice)
+	if len(twice.Proofs) != 1 || twice.Counts.ByProof != 2 {
+		t.Errorf("the same report twice: %+v", twice)
+	}
+}
+
+// A request is one call: of two that have its id the report accounts for one.
+func TestOneRequestIsOneCall(t *testing.T) {
+	x := newKit(t)
+	p := x.prove()
+	x.exchanged(x.behind(x.owner, x.owner), "proof-a")
+	x.rewrite(func(r map[string]any) map[string]any {
+		if asked, _ := r["requestParameters"].(map[string]any); asked["roleSessionName"] == "proof-a" {
+			r["requestID"] = p.Calls[0].RequestID
+		}
+		return r
+	})
+	r := x.reconcile(by(p))
+	if n := len(r.Findings); n == 0 || r.Findings[n-1].Code != trail.Unrecorded || r.Counts.ByProof != 2 {
+		t.Errorf("found %+v", r.Findings)
+	}
 }
 
 // Credentials of a proof that are used after it ended are in somebody's hands.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -186,6 +187,9 @@ func TestAloneWithoutTheKey(t *testing.T) {
 			if r := s.verified(t); r.status != exitInconclusive || !strings.Contains(r.stdout, "has no place in the tree yet: nobody signed it") {
 				t.Errorf("verify: exit status %d\n%s", r.status, r.stdout)
 			}
+			if r := s.pruneIn(t, env, export, "--dry-run").must(t); r.stderr != "" || headOf(t, s.DataDir) != head {
+				t.Errorf("a dry run extended the log, or says %q", r.stderr)
+			}
 			if r := s.pruneIn(t, env, export).must(t); !strings.HasPrefix(r.stdout, "nothing to prune: ") || !strings.Contains(r.stdout, "the signed head counts all ") {
 				t.Errorf("again, with the key: %q", r.stdout)
 			}
@@ -193,6 +197,27 @@ func TestAloneWithoutTheKey(t *testing.T) {
 			s.serve(t, s.DataDir)
 			s.wantWhole(t, "after a start")
 		})
+	}
+}
+
+// Somebody presses Ctrl-C when the work is done: its record has its place all the same.
+func TestAloneInterruptedWhenItIsDone(t *testing.T) {
+	s := anchored(t, 12)
+	ctx, cancel := context.WithCancel(t.Context())
+	var stdout, stderr bytes.Buffer
+	p := &program{environ: environOf(s.Config), stdout: &stdout, stderr: &stderr}
+	err := p.alone(ctx, aloneWork{filepath.Join(s.DataDir, databaseFile), false, func(db *store.Store) (string, error) {
+		defer cancel()
+		return "done\n", db.Update(ctx, func(tx *sql.Tx) error {
+			r := testRecord(99)
+			return audit.Append(ctx, tx, &r)
+		})
+	}})
+	if err != nil || !strings.HasPrefix(stdout.String(), "done\nthe signed head counts all ") || stderr.Len() > 0 {
+		t.Errorf("got %v, %q %q", err, stdout.String(), stderr.String())
+	}
+	if head := headOf(t, s.DataDir); !strings.Contains(stdout.String(), fmt.Sprint(head.Size)) {
+		t.Errorf("the head is of %d records, and it says %q", head.Size, stdout.String())
 	}
 }
 
