@@ -71,7 +71,7 @@ func TestProofIsToldByItsReport(t *testing.T) {
 	}
 	var text bytes.Buffer
 	x.ok(r.WriteText(&text))
-	for _, want := range []string{"proofs     1 report, which account for 2 sessions and 1 refused call", "SHA-256 " + p.Digest, "proof-a: ASIA", "proof-b: ASIA", "proof-untagged: refused", "verdict    CLEAN"} {
+	for _, want := range []string{"proofs     1 report: 2 sessions and 1 refused call", "SHA-256 " + p.Digest, "proof-a: ASIA", "proof-b: ASIA", "proof-untagged: refused", "verdict    CLEAN"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("want %q in\n%s", want, text.String())
 		}

@@ -34,7 +34,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	line("sessions   %d: %d by access key id, %d by jti, %d by name and time, %d by tokens that were given out", c.Sessions, c.ByKey, c.BySource, c.ByName, c.ByToken)
 	if c.ProofReports > 0 {
-		line("proofs     %s, which account for %s and %s", count(c.ProofReports, "report"), count(c.ByProof, "session"), count(c.ProofRefused, "refused call"))
+		line("proofs     %s: %s and %s", count(c.ProofReports, "report"), count(c.ByProof, "session"), count(c.ProofRefused, "refused call"))
 		for _, p := range r.Proofs {
 			p.text(line)
 		}

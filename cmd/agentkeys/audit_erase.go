@@ -35,7 +35,9 @@ It reaches this database alone. Anchor files, exports, backups, the log stream a
 have their own copies: docs/audit-events.md says what to do about each. Whoever can still sign in
 has a new account after the next sign-in.
 
-Stop the broker first. Without --dry-run there is no way back.`,
+Stop the broker first. In its environment, the configuration that "agentkeys serve" reads, the log
+is held against its files before, and the record has its place in it afterwards; otherwise at the
+next start. Without --dry-run there is no way back.`,
 		Example: `  agentkeys audit erase --data-dir /var/lib/agentkeys --identity email:ada@example.org --dry-run`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

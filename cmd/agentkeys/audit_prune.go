@@ -48,7 +48,9 @@ one of the keys has signed ("agentkeys audit export" writes both). Nothing goes 
 anchor does not have yet, nor an intent without an outcome, nor anything less than a day old. Keep
 the export: what it holds is nowhere else.
 
-Stop the broker first. The file of the database keeps its size; what is free in it is used again.`,
+Stop the broker first. In its environment, the configuration that "agentkeys serve" reads, the log
+is held against its files before, and the record has its place in it afterwards; otherwise at the
+next start. The file of the database keeps its size; what is free in it is used again.`,
 		Example: `  agentkeys audit prune --data-dir /var/lib/agentkeys --keep-days 400 \
       --exported /mnt/archive/2026.ndjson --key audit.vkey`,
 		Args: usageArgs(cobra.NoArgs),
