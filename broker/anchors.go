@@ -49,10 +49,10 @@ func (c Config) checkAnchors() error {
 	for i, a := range c.Anchors {
 		same := func(other Anchor) bool { return other.Name == a.Name }
 		if a.Name == "" || a.Name == databaseAnchor || a.Name == headsAnchor || slices.ContainsFunc(c.Anchors[:i], same) {
-			return fmt.Errorf("making the broker: anchors: want names of their own, got %q", a.Name)
+			return fmt.Errorf("anchors: want names of their own, got %q", a.Name)
 		}
 		if (a.Put == nil) == (a.Publish == nil) {
-			return fmt.Errorf("making the broker: anchor %s: want a way to put records or one to publish heads", a.Name)
+			return fmt.Errorf("anchor %s: want a way to put records or one to publish heads", a.Name)
 		}
 	}
 	return nil

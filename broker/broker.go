@@ -98,14 +98,11 @@ func New(c Config) (*Broker, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	b := &Broker{Config: c, metrics: newMetrics(c.Store), started: c.Now(), log: newSequence(),
-		transact: c.Store.Update, place: c.Store.Update, anchorFor: anchorTimeout}
-	for _, a := range append([]Anchor{{Name: headsAnchor, Publish: c.Heads, Look: c.LookAtHeads}}, c.Anchors...) {
-		b.followers = append(b.followers, b.follow(a))
-	}
-	if err := b.openLog(context.Background()); err != nil {
+	b, err := keeping(c)
+	if err != nil {
 		return nil, fmt.Errorf("making the broker: %w", err)
 	}
+	b.metrics = newMetrics(c.Store)
 	b.metrics.follow(b)
 	b.metrics.age(b)
 	b.budgets = newBudgets(c.Budgets)
@@ -121,18 +118,14 @@ func (c Config) check() error {
 	switch {
 	case err != nil || u.Host == "":
 		return fmt.Errorf("making the broker: want an issuer URL, got %q", c.Issuer)
-	case c.Store == nil, c.Sessions == nil, c.OIDCKeys == nil, c.Wallet == nil, c.Mint == nil:
-		return errors.New("making the broker: store, sessions, OIDC keys, wallet sign-in and mint are all required")
+	case c.Sessions == nil, c.OIDCKeys == nil, c.Wallet == nil, c.Mint == nil:
+		return errors.New("making the broker: sessions, OIDC keys, wallet sign-in and mint are all required")
 	case c.TagKey == "":
 		return errors.New("making the broker: want the key of the session tag that Mint puts into tokens, got none")
-	case c.Now == nil, c.Log == nil:
-		return errors.New("making the broker: a clock and a log are required")
 	case c.AuditRetention < 0:
 		return fmt.Errorf("making the broker: want a retention of audit records, or none, got %v", c.AuditRetention)
 	case c.Pseudonym == nil:
 		return errors.New("making the broker: pseudonyms are required: no record has an e-mail address in clear")
-	case c.Audit == nil, c.Heads == nil:
-		return errors.New("making the broker: an audit log and a place for its heads are required")
 	case c.Sealer == nil, c.GrantProofs == nil:
 		return errors.New("making the broker: a sealer and grant proofs are required")
 	case c.GrantMaxLife <= 0:
@@ -140,8 +133,8 @@ func (c Config) check() error {
 	case c.CallSkew <= 0 || c.CallSkew > maxCallSkew:
 		return fmt.Errorf("making the broker: want a skew of calls of at most %v, got %v", maxCallSkew, c.CallSkew)
 	}
-	if err := c.checkAnchors(); err != nil {
-		return err
+	if err := c.checkKeeping(); err != nil {
+		return fmt.Errorf("making the broker: %w", err)
 	}
 	for _, id := range c.Auditors {
 		if err := id.Check(); err != nil {

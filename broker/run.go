@@ -20,12 +20,8 @@ const (
 //
 // Before the broker serves, SettleAll must have settled what an earlier process left.
 func (b *Broker) Run(ctx context.Context) {
-	followed, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopFollowing()
-	var followers, others sync.WaitGroup // end with followed, and with ctx
-	for _, f := range b.followers {
-		followers.Go(func() { f.run(followed) })
-	}
+	stopFollowing := b.startFollowing(ctx)
+	var others sync.WaitGroup // end with ctx
 	b.noteHead(ctx)
 	others.Go(func() { b.extendAlways(ctx) })
 	others.Go(func() { every(ctx, noteOldEvery, func() { b.noteOld(ctx) }) })
@@ -34,14 +30,7 @@ func (b *Broker) Run(ctx context.Context) {
 		every(ctx, keepEvery, func() { b.note(ctx, "keeping how far the anchors are", b.keepCursors(ctx)) })
 	})
 	others.Wait()
-
-	if b.log.whole() == nil {
-		b.note(ctx, "extending the audit log at the end", b.extend(ctx))
-	}
-	b.noteHead(ctx)
-	stopFollowing()
-	followers.Wait()
-	b.note(ctx, "keeping how far the anchors are", b.keepCursors(ctx))
+	b.note(ctx, "ending the audit log", b.finishLog(ctx, stopFollowing))
 }
 
 // every calls do at intervals until ctx ends.

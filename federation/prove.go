@@ -216,7 +216,7 @@ func newProver(p Proof) *prover {
 	v.anybody = v.s3ClientOf(aws.AnonymousCredentials{})
 	v.report = &Report{
 		Target: target, Config: p.Config, StartedAt: p.Now().UTC(),
-		Broken: []string{}, Unobserved: []Gap{}, Causes: []Cause{}, Leftovers: []string{},
+		Broken: []string{}, Unobserved: []Gap{}, Causes: []Cause{}, Leftovers: []string{}, Exchanges: []Exchange{},
 		NotTried: notTried(p),
 	}
 	if p.InForce != nil {
@@ -343,14 +343,18 @@ func (v *prover) assume(ctx context.Context, token, name string) (r reply, arn s
 // exchange calls STS, without a signature, as the call is meant to be made.
 func (v *prover) exchange(ctx context.Context, token, name string) (r reply, s webSession) {
 	const lifetime = 900 // seconds, the shortest
-	r = v.ask(ctx, func(ctx context.Context) reply {
+	r = v.ask(ctx, func(ctx context.Context) (r reply) {
+		made := v.exchanging(token, name)
+		defer func() { v.exchanged(made, r) }()
 		out, err := v.sts.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
 			RoleArn: aws.String(v.Config.RoleARN()), RoleSessionName: aws.String(sessionName(name)),
 			WebIdentityToken: &token, DurationSeconds: aws.Int32(lifetime),
 		})
 		if err != nil {
+			made.RequestID = refusedID(err)
 			return read(err)
 		}
+		made.RequestID = answeredID(out.ResultMetadata)
 		if out.Credentials == nil || out.AssumedRoleUser == nil {
 			return reply{answer: Unclear, code: "unreadable answer", status: http.StatusOK,
 				message: "STS answered without credentials", advice: "Check the STS endpoint."}
@@ -369,7 +373,7 @@ var notInSessionName = regexp.MustCompile(`[^A-Za-z0-9_+=,.@-]+`)
 
 // sessionName makes a RoleSessionName, 2 to 64 of [\w+=,.@-], of a tenant's name.
 func sessionName(name string) string {
-	s := "proof-" + notInSessionName.ReplaceAllString(name, "-")
+	s := sessionPrefix + notInSessionName.ReplaceAllString(name, "-")
 	return s[:min(len(s), 64)]
 }
 

@@ -44,6 +44,7 @@ type Report struct {
 	Unobserved []Gap          `json:"unobserved"` // what could not be observed
 	Causes     []Cause        `json:"causes"`
 	Probes     []*Probe       `json:"probes"`
+	Exchanges  []Exchange     `json:"exchanges"` // the calls by which it got its sessions, as AWS knows them
 	Leftovers  []string       `json:"leftovers"` // objects of the proof that could not be deleted again
 	NotTried   []string       `json:"not_tried"` // what a proof of this kind does not cover
 }
@@ -64,6 +65,17 @@ type TenantReport struct {
 	Tag      string `json:"tag"`
 	TokenTag string `json:"token_tag"` // the tag that AWS reads from the token; "" if it reads none
 	Session  string `json:"session"`   // ARN of the session, "" if there is none
+}
+
+// Exchange is one call of STS by which a proof got a session, or was refused one: what
+// AWS CloudTrail knows it by. None of it is secret.
+type Exchange struct {
+	At          time.Time `json:"at"` // by the clock of the prover, before the call
+	SessionName string    `json:"session_name"`
+	Subject     string    `json:"subject"`              // of the token
+	Tag         string    `json:"tag"`                  // that AWS reads from the token; "" if it reads none
+	Answer      Answer    `json:"answer"`               // allowed: there is a session
+	RequestID   string    `json:"request_id,omitempty"` // that AWS gave the call; "" where it said none
 }
 
 // Glance is the outcome in four words.

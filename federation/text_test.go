@@ -94,7 +94,7 @@ func TestJSONReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"at_a_glance", "broken", "causes", "config", "finished_at", "leftovers", "naive_conclusion", "not_tried", "probes", "started_at",
+		"at_a_glance", "broken", "causes", "config", "exchanges", "finished_at", "leftovers", "naive_conclusion", "not_tried", "probes", "started_at",
 		"target", "tenants", "truth", "unobserved", "verdict",
 	}
 	if keys := keysOf(got); !slices.Equal(keys, want) {

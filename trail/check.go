@@ -16,6 +16,10 @@ func (m *match) checkRefused() {
 			continue
 		}
 		m.report.Counts.Refused++
+		if m.settleProof(e) {
+			m.report.Counts.ProofRefused++
+			continue
+		}
 		if e.Name == webIdentity && (m.Provider == "" || e.Assumed.Provider == m.Provider) {
 			m.checkAttempt(e)
 		}
@@ -49,8 +53,8 @@ func (m *match) checkAttempt(e *Event) {
 
 // use is what one set of credentials was used for in the window.
 type use struct {
-	first *Event
-	count int
+	first, last *Event
+	count       int
 }
 
 // checkUses looks for who was given the credentials that were used. One finding
@@ -70,6 +74,7 @@ func (m *match) checkUses() {
 			order = append(order, key)
 		}
 		uses[key].count++
+		uses[key].last = e
 	}
 	m.report.Counts.UsedKeys = len(uses)
 	for _, key := range order {
@@ -97,6 +102,8 @@ func (m *match) checkUse(u *use) {
 		f.Expected = fmt.Sprintf("no use: the record says %s, and the credentials were released to nobody", i.record.Outcome)
 		f.Found = usesOf(u)
 		m.find(UnreleasedUsed, e, i, f)
+	case s.proof != nil:
+		m.useOfProof(u, s.proof, f)
 	case made:
 		f.Expected, f.Found = "credentials that a record issued", usesOf(u)+", of the session that event "+s.event.ID+" made"
 		m.find(ForeignUse, e, nil, f)

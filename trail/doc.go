@@ -14,6 +14,9 @@
 // while it lives; the trail names the subject of each and not the token's jti, so
 // one that somebody else made for the same subject at the same time looks the same.
 //
+// Sessions that a proof of the isolation made past the broker are told apart by the
+// request ids in its report, which is believed (see Proof).
+//
 // It is a package of its own, as neither side may know the other: audit reads no
 // file of AWS's, and the local AWS, which writes such files, reads no records.
 //

@@ -14,6 +14,7 @@ import (
 // "Logging IAM and AWS STS API calls with AWS CloudTrail" in the IAM User Guide.
 type Event struct {
 	ID, Source, Name string
+	RequestID        string    // that the service gave the call, and told its caller; "" where it is not kept
 	Time             time.Time // to the second
 	File             string
 	ErrorCode        string // "" where the call succeeded
@@ -51,6 +52,7 @@ const maxEvent = 4 << 20
 type rawEvent struct {
 	EventVersion, EventID, EventTime string
 	EventSource, EventName           string
+	RequestID                        string
 	ErrorCode, EventCategory         string
 	UserIdentity                     *rawIdentity
 	RequestParameters                json.RawMessage
@@ -98,7 +100,7 @@ func parseEvent(data []byte) (Event, error) {
 	if err := raw.check(); err != nil {
 		return Event{}, err
 	}
-	e := Event{ID: raw.EventID, Source: raw.EventSource, Name: raw.EventName, ErrorCode: raw.ErrorCode, Data: raw.EventCategory == "Data"}
+	e := Event{ID: raw.EventID, Source: raw.EventSource, Name: raw.EventName, RequestID: raw.RequestID, ErrorCode: raw.ErrorCode, Data: raw.EventCategory == "Data"}
 	var err error
 	if e.Time, err = time.Parse(time.RFC3339, raw.EventTime); err != nil {
 		return Event{}, fmt.Errorf("eventTime: want a time like 2024-07-09T15:41:37Z, got %.40q", raw.EventTime)

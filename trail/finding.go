@@ -62,6 +62,7 @@ type Finding struct {
 	AccessKeyID string `json:"access_key_id,omitempty"`
 	SessionName string `json:"session_name,omitempty"`
 	Record      string `json:"record,omitempty"`
+	Proof       string `json:"proof,omitempty"` // the report of a proof that names the credentials
 	Expected    string `json:"expected"`
 	Found       string `json:"found"`
 }
@@ -92,6 +93,7 @@ type Report struct {
 	Provider string    `json:"provider,omitempty"`
 	Window   Window    `json:"window"`
 	Counts   Counts    `json:"counts"`
+	Proofs   []Proven  `json:"proofs,omitempty"` // with calls of the window
 	Findings []Finding `json:"findings"`
 	Notes    []string  `json:"notes,omitempty"`
 }
@@ -115,7 +117,10 @@ type Counts struct {
 	BySource     int `json:"by_jti"`        // by the jti, in the source identity
 	ByName       int `json:"by_name"`       // by session name and time
 	ByToken      int `json:"by_token"`      // made by the bearer of a token that the broker gave out
+	ByProof      int `json:"by_proof"`      // made by a proof, by the request id in its report
 	Refused      int `json:"refused"`       // calls that STS refused
+	ProofRefused int `json:"proof_refused"` // of these, calls of a proof, likewise
+	ProofReports int `json:"proof_reports"` // that were given
 	Uses         int `json:"uses"`          // events by credentials of the role, in the window
 	UsedKeys     int `json:"used_keys"`     // of so many credentials
 	UnplacedKeys int `json:"unplaced_keys"` // of these, sessions from before the files

@@ -42,13 +42,13 @@ func TestPublishedForm(t *testing.T) {
 	}
 	web := trail.Caller{Type: "WebIdentityUser", UserName: subject, IdentityProvider: provider}
 	want := []trail.Event{
-		{ID: "aEXAMPLE-ee29-4ac0-a0ed-3f5c5EXAMPLE", Source: "sts.amazonaws.com", Name: "AssumeRoleWithWebIdentity", Time: at("15:41:37"), File: sample, Caller: web,
+		{ID: "aEXAMPLE-ee29-4ac0-a0ed-3f5c5EXAMPLE", RequestID: "aEXAMPLE-0b26-40df-8973-c7012EXAMPLE", Source: "sts.amazonaws.com", Name: "AssumeRoleWithWebIdentity", Time: at("15:41:37"), File: sample, Caller: web,
 			Assumed: &trail.Assumption{Role: role, SessionName: name, SourceIdentity: "MyWebIdentityUser", AccessKeyID: "ASIAIOSFODNN7EXAMPLE",
 				Tags: map[string]string{"agentkeys_user_wallet": "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"}, Subject: subject, Provider: provider}},
-		{ID: "bEXAMPLE-ee29-4ac0-a0ed-3f5c5EXAMPLE", Source: "s3.amazonaws.com", Name: "GetObject", Time: at("15:42:10"), File: sample, Data: true,
+		{ID: "bEXAMPLE-ee29-4ac0-a0ed-3f5c5EXAMPLE", RequestID: "HQJGBHZKEXAMPLE7", Source: "s3.amazonaws.com", Name: "GetObject", Time: at("15:42:10"), File: sample, Data: true,
 			Caller: trail.Caller{Type: "AssumedRole", ARN: "arn:aws:sts::123456789012:assumed-role/agentkeys-data-role/" + name,
 				AccessKeyID: "ASIAIOSFODNN7EXAMPLE", Role: role, Created: at("15:41:37")}},
-		{ID: "cEXAMPLE-ee29-4ac0-a0ed-3f5c5EXAMPLE", Source: "sts.amazonaws.com", Name: "AssumeRoleWithWebIdentity", Time: at("15:43:08"), File: sample,
+		{ID: "cEXAMPLE-ee29-4ac0-a0ed-3f5c5EXAMPLE", RequestID: "cEXAMPLE-0b26-40df-8973-c7012EXAMPLE", Source: "sts.amazonaws.com", Name: "AssumeRoleWithWebIdentity", Time: at("15:43:08"), File: sample,
 			ErrorCode: "AccessDenied", Caller: web, Assumed: &trail.Assumption{Role: role, SessionName: "refused", Subject: subject, Provider: provider}},
 		{ID: "dEXAMPLE-657a-4e17-831d-b7743EXAMPLE", Source: "ecr.amazonaws.com", Name: "PolicyExecutionEvent", Time: at("15:44:13"), File: sample},
 	}

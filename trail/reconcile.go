@@ -34,6 +34,7 @@ type Scope struct {
 	TokenLife     time.Duration // of the tokens that the broker gives out
 	Since, Until  time.Time     // bounds of the window; zero takes what the files cover
 	Late          time.Duration // how late CloudTrail may deliver
+	Proofs        []Proof       // whose sessions are told apart
 }
 
 // Keep says which events Reconcile needs.
@@ -98,6 +99,7 @@ func Reconcile(s Scope, t *Trail, records []audit.Record) *Report {
 	m.checkRefused()
 	m.checkUses()
 	m.checkRecords()
+	m.checkProofs()
 	m.checkAltered()
 	return m.conclude()
 }
@@ -111,9 +113,10 @@ type match struct {
 	issues  []*issue
 	byKey   map[string]*issue
 	byJTI   map[string]*issue
-	byName  map[string][]*issue // by session name: credentials
-	bySub   map[string][]*issue // by subject: tokens
-	session map[string]session  // by access key id
+	byName  map[string][]*issue   // by session name: credentials
+	bySub   map[string][]*issue   // by subject: tokens
+	session map[string]session    // by access key id
+	proofs  map[string]*proofCall // by request id
 }
 
 // session is one that was made in the trail, and what accounts for it; nil if
@@ -121,6 +124,7 @@ type match struct {
 type session struct {
 	event *Event
 	issue *issue
+	proof *proofCall
 }
 
 func newMatch(s Scope, t *Trail, records []audit.Record) *match {
@@ -129,6 +133,8 @@ func newMatch(s Scope, t *Trail, records []audit.Record) *match {
 	m.report = &Report{Role: s.Role, Provider: s.Provider, Window: m.window, Findings: []Finding{},
 		Counts: Counts{Files: t.Files, Events: t.Events, DataEvents: t.Data, Repeated: t.Again}}
 	slices.SortStableFunc(t.Kept, func(a, b Event) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID)) })
+	m.proofs = proofCalls(s.Proofs)
+	m.report.Counts.ProofReports = len(s.Proofs)
 	m.issues = issuesOf(records)
 	for _, i := range m.issues {
 		m.index(i)
@@ -170,24 +176,23 @@ func (m *match) matchSessions() {
 	}
 	c := &m.report.Counts
 	for _, by := range []struct {
-		find  func(*Event) *issue
-		count *int
+		settle func(*Event) bool
+		count  *int
 	}{
-		{func(e *Event) *issue { return m.byKey[e.Assumed.AccessKeyID] }, &c.ByKey},
-		{func(e *Event) *issue { return m.byJTI[e.Assumed.SourceIdentity] }, &c.BySource},
-		{m.unreleasedNear, &c.ByName},
-		{m.tokenOf, &c.ByToken},
+		{m.by(func(e *Event) *issue { return m.byKey[e.Assumed.AccessKeyID] }), &c.ByKey},
+		{m.by(func(e *Event) *issue { return m.byJTI[e.Assumed.SourceIdentity] }), &c.BySource},
+		{m.by(m.unreleasedNear), &c.ByName},
+		{m.settleProof, &c.ByProof},
+		{m.by(m.tokenOf), &c.ByToken},
 	} {
 		open = slices.DeleteFunc(open, func(e *Event) bool {
-			i := by.find(e)
-			if i == nil {
+			if !by.settle(e) {
 				return false
 			}
 			if m.window.has(e.Time) {
 				*by.count++
 				c.Sessions++
 			}
-			m.settle(e, i)
 			return true
 		})
 	}
@@ -196,6 +201,17 @@ func (m *match) matchSessions() {
 			c.Sessions++
 		}
 		m.unmatched(e)
+	}
+}
+
+// by settles the sessions that a record is found for.
+func (m *match) by(find func(*Event) *issue) func(*Event) bool {
+	return func(e *Event) bool {
+		i := find(e)
+		if i != nil {
+			m.settle(e, i)
+		}
+		return i != nil
 	}
 }
 
@@ -218,24 +234,32 @@ func (m *match) settle(e *Event, i *issue) {
 		m.find(Duplicate, e, i, Finding{Expected: "one session for one record", Found: "a further session by the token of that mint"})
 		return
 	}
-	m.session[e.Assumed.AccessKeyID] = session{e, i}
+	m.session[e.Assumed.AccessKeyID] = session{event: e, issue: i}
 	if i.record.Outcome == audit.Failed {
 		m.find(Unrecorded, e, i, Finding{Expected: "no session, as the record says failed: " + i.record.Reason, Found: "a session"})
 	}
+	name := e.Assumed.SessionName // of a token's session its bearer's choice
+	if !i.token {
+		name = m.SessionName(i.record.Wallet, i.record.GrantID)
+	}
+	m.compare(e, i, Finding{}, m.subject(i), i.tenant(), name)
+}
+
+// compare holds a session against what it should be.
+func (m *match) compare(e *Event, i *issue, f Finding, subject, tag, name string) {
 	var want, got []string
 	differ := func(what, wanted, found string) {
 		if wanted != found {
-			want, got = append(want, what+" "+wanted), append(got, what+" "+cmp.Or(found, "none"))
+			want, got = append(want, what+" "+cmp.Or(wanted, "none")), append(got, what+" "+cmp.Or(found, "none"))
 		}
 	}
 	differ("role", m.Role, e.Assumed.Role)
-	differ("subject", m.subject(i), e.Assumed.Subject)
-	differ("tag "+m.TagKey, i.tenant(), e.Assumed.Tags[m.TagKey])
-	if !i.token {
-		differ("session name", m.SessionName(i.record.Wallet, i.record.GrantID), e.Assumed.SessionName)
-	}
+	differ("subject", subject, e.Assumed.Subject)
+	differ("tag "+m.TagKey, tag, e.Assumed.Tags[m.TagKey])
+	differ("session name", name, e.Assumed.SessionName)
 	if want != nil {
-		m.find(Mismatch, e, i, Finding{Expected: strings.Join(want, ", "), Found: strings.Join(got, ", ")})
+		f.Expected, f.Found = strings.Join(want, ", "), strings.Join(got, ", ")
+		m.find(Mismatch, e, i, f)
 	}
 }
 

@@ -33,6 +33,12 @@ func (r *Report) WriteText(w io.Writer) error {
 		line("window     %s up to %s; what is missing is told up to %s", stamp(r.Window.From), stamp(r.Window.To), stamp(r.Window.Settled))
 	}
 	line("sessions   %d: %d by access key id, %d by jti, %d by name and time, %d by tokens that were given out", c.Sessions, c.ByKey, c.BySource, c.ByName, c.ByToken)
+	if c.ProofReports > 0 {
+		line("proofs     %s: %s and %s", count(c.ProofReports, "report"), count(c.ByProof, "session"), count(c.ProofRefused, "refused call"))
+		for _, p := range r.Proofs {
+			p.text(line)
+		}
+	}
 	line("refused    %s", count(c.Refused, "call"))
 	line("uses       %s by %s", count(c.Uses, "event"), count(c.UsedKeys, "session"))
 	line("records    %s, %d of them not due yet; %s", count(c.Records, "mint"), c.Pending, count(c.Tokens, "token"))
@@ -69,6 +75,7 @@ func (f *Finding) text() string {
 	line("key", f.AccessKeyID)
 	line("session", f.SessionName)
 	line("record", f.Record)
+	line("proof", f.Proof)
 	if f.Event != nil {
 		line("event", f.Event.ID+" "+f.Event.Name+" at "+stamp(f.Event.Time))
 		line("file", f.Event.File)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -38,10 +36,11 @@ It reaches this database alone. Anchor files, exports, backups, the log stream a
 have their own copies: docs/audit-events.md says what to do about each. Whoever can still sign in
 has a new account after the next sign-in.
 
-Stop the broker first. Without --dry-run there is no way back.`,
-		Example: `  agentkeys audit erase --data-dir /var/lib/agentkeys --dry-run \
-      --identity evm:0x70997970c51812dc3a010c7d01b50e0d17dc79c8`,
-		Args: usageArgs(cobra.NoArgs),
+Stop the broker first. In its environment, the configuration that "agentkeys serve" reads, the log
+is held against its files before, and the record has its place in it afterwards; otherwise at the
+next start. Without --dry-run there is no way back.`,
+		Example: `  agentkeys audit erase --data-dir /var/lib/agentkeys --identity email:ada@example.org --dry-run`,
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := p.databasePath(cmd, o.dataDir)
 			if err != nil {
@@ -82,11 +81,10 @@ func (o eraseOptions) whom() (account, wallet string, err error) {
 }
 
 func (p *program) erase(ctx context.Context, path string, o eraseOptions, account, wallet string) error {
-	var e broker.Erasure
-	err := alone(ctx, path, func(db *store.Store) (err error) {
-		e, err = broker.Erase(ctx, db, account, wallet, time.Now(), o.dryRun)
-		return err
-	})
+	err := p.alone(ctx, aloneWork{path, o.dryRun, func(db *store.Store) (string, error) {
+		e, err := broker.Erase(ctx, db, account, wallet, time.Now(), o.dryRun)
+		return o.said(account, e), err
+	}})
 	switch {
 	case errors.Is(err, broker.ErrUnsettled):
 		return hint{err, "start the broker once and stop it: it settles what was cut off"}
@@ -95,37 +93,18 @@ func (p *program) erase(ctx context.Context, path string, o eraseOptions, accoun
 	case err != nil:
 		return err
 	}
-	done := "erased"
-	if o.dryRun {
-		done = "would erase"
-	}
-	_, err = fmt.Fprintf(p.stdout, "%s account %s: %s of the audit log, %s, %d of them not ended before, %s and %s\n",
-		done, account, audit.Count(e.Records, "record"), audit.Count(e.Grants, "grant"), len(e.Revoked), audit.Count(e.Challenges, "sign-in"), audit.Count(e.Calls, "call"))
-	if err != nil {
-		return printed("what was done", err)
-	}
 	if !o.dryRun {
 		fmt.Fprintln(p.stderr, "Anchor files, exports, backups, the log stream and CloudTrail have their own copies: see docs/audit-events.md.")
 	}
 	return nil
 }
 
-// alone opens the database of a broker that does not run, and wants to be the last to
-// close it: only then is nothing of what was deleted left in the log beside it.
-func alone(ctx context.Context, path string, do func(*store.Store) error) (err error) {
-	db, err := store.Open(ctx, path)
-	if err != nil {
-		return databaseHint(err)
+// said tells what was erased.
+func (o eraseOptions) said(account string, e broker.Erasure) string {
+	done := "erased"
+	if o.dryRun {
+		done = "would erase"
 	}
-	if err = unchanged(ctx, db); err == nil {
-		err = do(db)
-	}
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
-		return hint{fmt.Errorf("it is done, but %s is still there, with what was deleted: somebody else has the database open", path+"-wal"),
-			"close what reads it, an sqlite3 shell say; the last one to close it takes that file away"}
-	}
-	return nil
+	return fmt.Sprintf("%s account %s: %s of the audit log, %s, %d of them not ended before, %s and %s\n",
+		done, account, audit.Count(e.Records, "record"), audit.Count(e.Grants, "grant"), len(e.Revoked), audit.Count(e.Challenges, "sign-in"), audit.Count(e.Calls, "call"))
 }

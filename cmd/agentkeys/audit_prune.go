@@ -48,7 +48,9 @@ one of the keys has signed ("agentkeys audit export" writes both). Nothing goes 
 anchor does not have yet, nor an intent without an outcome, nor anything less than a day old. Keep
 the export: what it holds is nowhere else.
 
-Stop the broker first. The file of the database keeps its size; what is free in it is used again.`,
+Stop the broker first. In its environment, the configuration that "agentkeys serve" reads, the log
+is held against its files before, and the record has its place in it afterwards; otherwise at the
+next start. The file of the database keeps its size; what is free in it is used again.`,
 		Example: `  agentkeys audit prune --data-dir /var/lib/agentkeys --keep-days 400 \
       --exported /mnt/archive/2026.ndjson --key audit.vkey`,
 		Args: usageArgs(cobra.NoArgs),
@@ -105,38 +107,28 @@ func (p *program) prune(ctx context.Context, path string, before time.Time, o pr
 	open := func(text string) (audit.Checkpoint, error) {
 		return audit.OpenCheckpoint(text, keys[0].Name(), keys...)
 	}
-	return alone(ctx, path, func(db *store.Store) error {
+	return p.alone(ctx, aloneWork{path, o.dryRun, func(db *store.Store) (string, error) {
 		var may audit.Prunable
 		err := db.View(ctx, func(tx *sql.Tx) (err error) {
 			may, err = audit.FindPrunable(ctx, tx, before)
 			return err
 		})
 		if err != nil {
-			return err
+			return "", err
 		}
 		if !may.Any() {
-			fmt.Fprintf(p.stdout, "nothing to prune: the record at place %d stays, since %s\n", may.After+1, may.Kept)
-			return nil
+			return fmt.Sprintf("nothing to prune: the record at place %d stays, since %s\n", may.After+1, may.Kept), nil
 		}
 		exported, err := checkExported(ctx, db, may, open, o.exported)
 		if err != nil {
-			return hint{err, fmt.Sprintf(`"agentkeys audit export" exports the log anew; the records from place %d to %d are to go`, may.After+1, may.Through)}
+			return "", hint{err, fmt.Sprintf(`"agentkeys audit export" exports the log anew; the records from place %d to %d are to go`, may.After+1, may.Through)}
 		}
+		done := "would prune"
 		if !o.dryRun {
-			if err := pruneAll(ctx, db, may.Through, exported); err != nil {
-				return err
-			}
+			done, err = "pruned", pruneAll(ctx, db, may.Through, exported)
 		}
-		done := "pruned"
-		if o.dryRun {
-			done = "would prune"
-		}
-		_, err = fmt.Fprintf(p.stdout, "%s %s, up to place %d; they are in the export with the SHA-256 %s\n", done, audit.Count(may.Through-may.After, "record"), may.Through, exported)
-		if err != nil {
-			return printed("what was done", err)
-		}
-		return nil
-	})
+		return fmt.Sprintf("%s %s, up to place %d; they are in the export with the SHA-256 %s\n", done, audit.Count(may.Through-may.After, "record"), may.Through, exported), err
+	}})
 }
 
 func checkExported(ctx context.Context, db *store.Store, may audit.Prunable, open func(string) (audit.Checkpoint, error), path string) (audit.Digest, error) {

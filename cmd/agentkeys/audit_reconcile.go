@@ -24,7 +24,7 @@ import (
 
 // reconcileOptions are the flags of audit reconcile.
 type reconcileOptions struct {
-	files         []string
+	files, proofs []string
 	config        string
 	role, issuer  string
 	since, until  string
@@ -46,6 +46,10 @@ and how to have CloudTrail write what is needed.
 FILES are files or folders: log files as CloudTrail delivers them (.json.gz, or .json unpacked), or
 what "aws cloudtrail lookup-events" prints. The database may be in use; it is only read.
 
+The tokens of "agentkeys federation prove" may be signed past the broker. --proof names its reports:
+the sessions in them are told apart, by their access key ids, and counted. A report is believed:
+keep it where whoever could make such sessions cannot write.
+
 The role and the provider come from --config (the federation.json of "agentkeys federation"), or
 from the broker's BROKER_* variables, or from --role and --issuer.
 
@@ -62,6 +66,7 @@ read, or that do not cover what is asked.`,
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&o.files, "cloudtrail", nil, "`FILES` of CloudTrail, or folders of them; repeatable, and the rest of the line")
+	flags.StringArrayVar(&o.proofs, "proof", nil, "`REPORT` of federation prove as JSON, or the folder of its --out-dir, whose sessions are told apart; repeatable")
 	flags.StringVar(&o.config, "config", "", "`FILE` with the configuration, in the form of federation.json")
 	flags.StringVar(&o.role, "role", "", "`ARN` of the data role")
 	flags.StringVar(&o.issuer, "issuer", "", "`URL` of the broker, whose OIDC provider is the one way to the role (BROKER_ISSUER)")
@@ -87,6 +92,9 @@ func (p *program) runReconcile(ctx context.Context, o *reconcileOptions) error {
 		return usage(errors.New("--data-dir is missing: want the folder of the broker's database"))
 	}
 	t, err := trail.Read(scope.Keep, o.files...)
+	if err == nil {
+		scope.Proofs, err = readProofs(scope, o.proofs)
+	}
 	if err != nil { // what could not be read could have shown anything
 		return status{exitInconclusive, err}
 	}

@@ -60,6 +60,9 @@ was not taken, and the verdict is INCONCLUSIVE at best. With --seed the AWS cred
 environment, an administrator's, lay objects under the tenants' prefixes and beside them; without it
 the tenants lay their own, and what is beside them stays untried.
 
+As JSON the report has AWS's ids of the calls that made its sessions, by which "agentkeys audit
+reconcile --proof" tells them from anybody else's.
+
 The report names its target. A loopback endpoint is local, whatever --target-name calls it: only a
 run against AWS proves AWS.
 
