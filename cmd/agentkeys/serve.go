@@ -37,8 +37,8 @@ func (p *program) serve() *cobra.Command {
 		Long: `Runs the broker. It is configured by the environment alone, refuses BROKER_* variables that it does
 not know, and never makes a key or a database: see "agentkeys keygen" and "agentkeys init".
 
-SIGTERM, SIGINT or SIGHUP ends it in order: running requests may end, for BROKER_SHUTDOWN_SECONDS at most. What
-comes within a second after the first signal says the same; a later one ends the broker at once.
+SIGTERM, SIGINT or SIGHUP ends it in order: running requests may end, for BROKER_SHUTDOWN_SECONDS at
+most. What comes within a second after the first signal says the same; a later one ends it at once.
 
 ` + variables.String(),
 		Args: usageArgs(cobra.NoArgs),
