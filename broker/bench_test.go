@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -113,6 +114,8 @@ type awsBench struct {
 }
 
 func newAWSBench(b *testing.B, grants int) *awsBench {
+	before := debug.SetGCPercent(200) // as serve has it
+	b.Cleanup(func() { debug.SetGCPercent(before) })
 	k := agentkeystest.New(b, func(c *broker.Config) {
 		c.AWS = &broker.AWS{RoleARN: agentkeystest.RoleARN, Session: 15 * time.Minute,
 			Target: grant.Target{Partition: "aws", Bucket: agentkeystest.Bucket, Prefix: agentkeystest.Prefix},
