@@ -72,7 +72,7 @@ func (s *servedLog) verified(t *testing.T) ran {
 // end where the log does.
 func (s *servedLog) wantWhole(t *testing.T, when string) {
 	t.Helper()
-	if r := s.verified(t); r.status != exitOK || !strings.Contains(r.stdout, "of which 0 have no place") {
+	if r := s.verified(t); r.status != exitOK || !strings.Contains(r.stdout, ", 0 of them without a place") {
 		t.Errorf("%s: exit status %d\n%s%s", when, r.status, r.stdout, r.stderr)
 	}
 	head := headOf(t, s.DataDir)
