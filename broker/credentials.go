@@ -30,6 +30,8 @@ type mint struct {
 	grant          grant.Grant   // whose ID is "" where none is required and none was found
 	policy         string        // the session policy, of the grant and the path that is asked for
 	until          time.Time     // when the grant ends
+	callDigest     []byte        // what the call is found by
+	keyDigest      []byte        // and by its Idempotency-Key; nil without one
 	seq            int64         // of the row that remembers the call
 	settleBy       time.Time     // when the intent is settled, if it has no outcome by then
 	first          bool          // nothing was remembered of the call, so its answer is a new one
@@ -149,6 +151,7 @@ func (b *Broker) verifyCall(c *call, m *mint) (err error) {
 	if address != m.session.Wallet {
 		return api.Errorf(api.CodeWalletMismatch, "the call was signed by %s, the session is of %s", address, orNone(m.session.Wallet))
 	}
+	m.name()
 	m.bodyHash = sha256.Sum256([]byte(m.session.OmniAccount + "\n" + text))
 	return nil
 }

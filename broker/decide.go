@@ -219,9 +219,8 @@ func (b *Broker) repeat(ctx context.Context, tx *sql.Tx, c *call, m *mint, row *
 	refuse := func(code api.Code, detail string) (*kept, error, error) {
 		return nil, api.Errorf(code, "%s", detail), b.appendRefusal(ctx, tx, c, m.refused(code))
 	}
-	_, key := m.digests()
 	switch {
-	case key == nil || !bytes.Equal(row.key, key):
+	case m.keyDigest == nil || !bytes.Equal(row.key, m.keyDigest):
 		return refuse(api.CodeCallReplayed, "this request_id was decided before")
 	case row.bodyHash != m.bodyHash:
 		return refuse(api.CodeIdempotencyKeyReused, "this Idempotency-Key came with another body")

@@ -102,18 +102,16 @@ const mintColumns = `seq, caller, request_id, key_digest, body_hash, record_id, 
 // it, since a signature names no account and would hold in each that has the wallet.
 func (m *mint) caller() string { return m.session.Wallet }
 
-// digests are what the call is found by: those of its request_id and, where it has one,
-// of its Idempotency-Key. A caller is an address, which has no space in it.
-func (m *mint) digests() (call, key []byte) {
-	call = digestOf(m.caller(), m.request.RequestID)
+// name makes the digests that the call is found by.
+func (m *mint) name() {
+	m.callDigest = digestOf(m.caller(), m.request.RequestID)
 	if m.idempotencyKey != "" {
-		key = digestOf(m.caller(), m.idempotencyKey)
+		m.keyDigest = digestOf(m.caller(), m.idempotencyKey)
 	}
-	return call, key
 }
 
 // digestOf is short, for the indexes, and long enough that nobody finds a name that has
-// the digest of another caller's.
+// the digest of another caller's. A caller is an address, which has no space in it.
 func digestOf(caller, name string) []byte {
 	sum := sha256.Sum256([]byte(caller + " " + name))
 	return sum[:16]
@@ -143,10 +141,9 @@ func known(ctx context.Context, tx *sql.Tx, c *call, m *mint, keep bool) (*mintR
 
 // recall finds a call under its Idempotency-Key, or else under its request_id.
 func recall(ctx context.Context, tx *sql.Tx, m *mint) (*mintRow, error) {
-	call, key := m.digests()
 	return scanMint(tx.QueryRowContext(ctx, `SELECT `+mintColumns+` FROM (
 		SELECT 1 AS place, * FROM mints WHERE key_digest = $1
-		UNION ALL SELECT 2 AS place, * FROM mints WHERE call_digest = $2) AS known ORDER BY place LIMIT 1`, key, call))
+		UNION ALL SELECT 2 AS place, * FROM mints WHERE call_digest = $2) AS known ORDER BY place LIMIT 1`, m.keyDigest, m.callDigest))
 }
 
 type scanner interface{ Scan(...any) error }
@@ -170,11 +167,10 @@ func scanMint(from scanner) (*mintRow, error) {
 // remember keeps a call as pending. It reports false where one with the same
 // request_id or Idempotency-Key is known: then nothing was changed.
 func remember(ctx context.Context, tx *sql.Tx, m *mint, now time.Time) (bool, error) {
-	call, key := m.digests()
 	result, err := tx.ExecContext(ctx, `INSERT INTO mints
 		(call_digest, key_digest, caller, request_id, body_hash, record_id, state, answer, settle_by, forget_at)
 		VALUES ($1, $2, $3, $4, $5, $6, 'pending', NULL, $7, $8) ON CONFLICT DO NOTHING`,
-		call, key, m.caller(), m.request.RequestID, m.bodyHash[:], m.intent.ID,
+		m.callDigest, m.keyDigest, m.caller(), m.request.RequestID, m.bodyHash[:], m.intent.ID,
 		m.settleBy.UnixMilli(), now.Add(keepAnswers).UnixMilli())
 	if err != nil {
 		return false, fmt.Errorf("remembering a call: %w", err)
@@ -245,8 +241,7 @@ func (r *mintRow) place() string { return r.caller + "\x00" + r.requestID + "\x0
 // row is what is known of a call that was remembered. A seq may be another call's once
 // this one is forgotten, and so goes with the record.
 func (m *mint) row() *mintRow {
-	_, key := m.digests()
-	return &mintRow{seq: m.seq, caller: m.caller(), requestID: m.request.RequestID, key: key, recordID: m.intent.ID}
+	return &mintRow{seq: m.seq, caller: m.caller(), requestID: m.request.RequestID, key: m.keyDigest, recordID: m.intent.ID}
 }
 
 // seal is nothing for a call that cannot be asked for again.

@@ -361,7 +361,7 @@ func (c *conn) scope(ctx context.Context) (context.Context, error) {
 	if c.rolledBack {
 		return nil, c.lost()
 	}
-	return context.WithoutCancel(ctx), ctx.Err()
+	return context.Background(), ctx.Err()
 }
 
 // note remembers the error that cost the transaction.
