@@ -83,7 +83,7 @@ func (b *Broker) awaitAnchors(c *call) error {
 	if err := b.log.whole(); err != nil {
 		return fmt.Errorf("%w: %w", errLogBroken(), err)
 	}
-	if b.AnchorsFollow || c.place == 0 {
+	if b.AnchorsFollow || c.place == 0 || len(b.Anchors) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), b.anchorFor)
