@@ -38,3 +38,10 @@ func openDisk(path, flag string) (lockedFile, error) {
 	}
 	return d, nil
 }
+
+// Close gives the file up. Closing alone would not do: another process that is being
+// started here holds a copy of the descriptor until it runs its program, and the lock
+// belongs to all copies (flock(2)).
+func (d lockedFile) Close() error {
+	return errors.Join(syscall.Flock(int(d.Fd()), syscall.LOCK_UN), d.File.Close())
+}

@@ -308,6 +308,21 @@ func TestSecondOpenerIsRefused(t *testing.T) {
 	wantIDs(t, path, "a", "x")
 }
 
+// Another process that is just being started holds a copy of every descriptor.
+func TestClosedFileIsFreeDespiteACopyOfItsDescriptor(t *testing.T) {
+	path := newPath(t)
+	f := open(t, path)
+	held, err := syscall.Dup(int(f.disk.(lockedFile).Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(held)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, open(t, path), "a")
+}
+
 // A second File need not go through us to do harm.
 func TestSomebodyElseChangesTheFile(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -163,6 +163,16 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	wantIDs(t, openStore(t, path), "child")
 }
 
+// Another process that is just being started holds a copy of every descriptor.
+func TestClosedDatabaseIsFreeDespiteACopyOfItsLock(t *testing.T) {
+	s, path := newStore(t)
+	held, err := syscall.Dup(int(s.lock.Fd()))
+	wantErrors(t, []error{err}, nil)
+	defer syscall.Close(held)
+	wantErrors(t, []error{s.Close()}, nil)
+	wantErrors(t, []error{openStore(t, path).Close()}, nil)
+}
+
 // Root may write anything, so these play an unprivileged user.
 func TestWithoutPermission(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -37,3 +37,10 @@ func lockFile(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// unlock gives the database up. Closing alone would not do: another process that is
+// being started here holds a copy of the descriptor until it runs its program, and the
+// lock belongs to all copies (flock(2)).
+func unlock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}

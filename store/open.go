@@ -48,7 +48,7 @@ func create(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer unlock(lock)
 	if err := makeFile(path); err != nil {
 		return err
 	}

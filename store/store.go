@@ -134,7 +134,7 @@ func (s *Store) disconnect() error {
 		errs = append(errs, s.writing.Close())
 	}
 	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
+		errs = append(errs, unlock(s.lock))
 	}
 	return errors.Join(errs...)
 }
