@@ -28,6 +28,10 @@ type call struct {
 	log       []slog.Attr // what the handler adds to the line of the request
 
 	place int64 // of the last record that the transaction under way, or the last one, appended; 0 for none
+	paid  bool  // a budget was taken from in a transaction, which may run twice
+	// admitted is the refusal that a transaction decided, and whether it has a record of
+	// its own; nil for none.
+	admitted *admission
 }
 
 // note adds to the request's log line. Tokens, signatures and nonces never go

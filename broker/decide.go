@@ -40,6 +40,7 @@ func (b *Broker) decide(c *call, m *mint) (*kept, error) {
 }
 
 func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (earlier *kept, refusal, err error) {
+	m.undecided()
 	stale := b.checkFresh(m, c.now)
 	row, err := known(ctx, tx, c, m, stale == nil)
 	m.first = err == nil && row == nil && stale == nil
@@ -59,6 +60,12 @@ func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (ea
 		return nil, refusal, b.keepRefusal(ctx, tx, c, m, asAPI(refusal))
 	}
 	return nil, nil, b.begin(ctx, tx, c, m)
+}
+
+// undecided takes back what a run of the transaction decided that nothing was kept of.
+func (m *mint) undecided() {
+	m.grant, m.policy, m.until, m.seq, m.first = grant.Grant{}, "", time.Time{}, 0, false
+	m.intent.Outcome, m.intent.TokenID, m.intent.Tenant, m.intent.GrantID = "", "", "", ""
 }
 
 // checkFresh refuses a call that was signed too long ago, or too far in the future.
@@ -151,13 +158,23 @@ func take(now time.Time, from ...taking) error {
 	return nil
 }
 
+// pay takes in a transaction, which may run twice, what a call costs once.
+func (c *call) pay(from ...taking) error {
+	if c.paid {
+		return nil
+	}
+	err := take(c.now, from...)
+	c.paid = err == nil
+	return err
+}
+
 // takeMint takes one mint from the budgets that bound it.
 func (b *Broker) takeMint(c *call, m *mint) error {
 	from := []taking{{b.budgets.account, m.session.OmniAccount, "account"}}
 	if m.grant.ID != "" {
 		from = append(from, taking{b.budgets.grant, m.grant.ID, "grant"})
 	}
-	return take(c.now, append(from, taking{b.budgets.network, network(c.source), "network"})...)
+	return c.pay(append(from, taking{b.budgets.network, network(c.source), "network"})...)
 }
 
 // takeToken takes one web identity token.
@@ -168,7 +185,7 @@ func (b *Broker) takeToken(c *call, account string) error {
 // takeReplay takes one answer that is given again, which mints nothing and leaves a
 // record.
 func (b *Broker) takeReplay(c *call, account string) error {
-	return take(c.now, taking{b.budgets.replaysOfAccount, account, "account"}, taking{b.budgets.replaysOfNetwork, network(c.source), "network"})
+	return c.pay(taking{b.budgets.replaysOfAccount, account, "account"}, taking{b.budgets.replaysOfNetwork, network(c.source), "network"})
 }
 
 // takeGrant takes one grant that is made. An account and a network may make as many
@@ -201,7 +218,7 @@ func (b *Broker) begin(ctx context.Context, tx *sql.Tx, c *call, m *mint) error 
 func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, refusal *api.Error) error {
 	record := m.refused(refusal.Code)
 	record.ID = m.intent.ID // under which the call is remembered
-	own := b.refusals.admit(record)
+	own := b.refusals.admitIn(c, record)
 	if own {
 		if err := c.append(ctx, tx, record); err != nil {
 			return err

@@ -46,15 +46,19 @@ func (b *Broker) update(c *call, code api.Code, fn func(context.Context, *sql.Tx
 
 // commit runs fn in a transaction whose time does not depend on the client: one
 // that hangs up right after asking would otherwise leave no record of it. The anchors
-// get its records, in their time.
+// get its records, in their time. As with Store.Update, fn may run twice: what it sets
+// outside the database it sets anew, and what it takes there it takes once.
 func (b *Broker) commit(c *call, code api.Code, fn func(context.Context, *sql.Tx) error) error {
 	if err := b.log.whole(); err != nil {
 		return fmt.Errorf("%w: %w", errLogBroken(), err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), writeTimeout)
 	defer cancel()
-	c.place = 0
-	if err := b.transact(ctx, func(tx *sql.Tx) error { return fn(ctx, tx) }); err != nil {
+	err := b.transact(ctx, func(tx *sql.Tx) error {
+		c.place = 0 // it may run twice
+		return fn(ctx, tx)
+	})
+	if err != nil {
 		if c.place > 0 { // it may be durable all the same, and then wants its place
 			nudge(b.log.wake)
 		}

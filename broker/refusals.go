@@ -80,9 +80,28 @@ func newRefusals(registry *prometheus.Registry) *refusals {
 	return f
 }
 
+// admission is what became of a refusal.
+type admission struct {
+	kind refusalKind
+	own  bool // it has a record of its own
+}
+
+func kindOf(r *audit.Record) refusalKind {
+	return refusalKind{r.OmniAccount != "", person{r.OmniAccount, r.IdentityType, r.IdentityValue, r.Wallet}, network(r.Source), r.Action, r.Reason}
+}
+
+// admitIn is admit for a transaction, which may run twice: the same refusal of a call is
+// counted once.
+func (f *refusals) admitIn(c *call, r *audit.Record) bool {
+	if kind := kindOf(r); c.admitted == nil || c.admitted.kind != kind {
+		c.admitted = &admission{kind, f.admit(r)}
+	}
+	return c.admitted.own
+}
+
 // admit says whether a refusal is to have its own record. One that is not was counted.
 func (f *refusals) admit(r *audit.Record) bool {
-	kind := refusalKind{r.OmniAccount != "", person{r.OmniAccount, r.IdentityType, r.IdentityValue, r.Wallet}, network(r.Source), r.Action, r.Reason}
+	kind := kindOf(r)
 	if f.hasOwn(kind, r.Time) {
 		return true
 	}
@@ -228,7 +247,7 @@ func (b *Broker) recorded(c *call, r *audit.Record, serve func() error) error {
 
 // appendRefusal records a refusal, or counts it, in a transaction that decides more.
 func (b *Broker) appendRefusal(ctx context.Context, tx *sql.Tx, c *call, r *audit.Record) error {
-	if !b.refusals.admit(r) {
+	if !b.refusals.admitIn(c, r) {
 		return nil
 	}
 	return c.append(ctx, tx, r)

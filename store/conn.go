@@ -144,9 +144,9 @@ type sqliteConn interface {
 // ATTACH and changes of the schema are denied while a statement is prepared,
 // unless the store itself asks.
 //
-// On the writer a transaction of database/sql is a savepoint inside the
-// transaction of the batch, so each update has a *sql.Tx of its own that is
-// dead once its update is over.
+// On the writer a transaction of database/sql is a part of the transaction of the
+// batch, and a savepoint in it where updates are to be undone by themselves. So each
+// update has a *sql.Tx of its own that is dead once its update is over.
 //
 // database/sql runs one call on it at a time, which is what guards the fields.
 type conn struct {
@@ -155,7 +155,8 @@ type conn struct {
 	stmts      map[string]*stmt
 	controls   map[string]*stmt // apart from stmts, or callers could run them by their text
 	own        bool             // a statement of the store's own is being prepared or run
-	sealed     bool             // the store is ending the savepoint, not the update
+	apart      bool             // each update has a savepoint
+	sealed     bool             // the store is ending the update's turn, not the update
 	rolledBack bool             // SQLite has rolled back the whole transaction
 	cause      error            // the statement's error with which it did so
 	stuck      error            // why a savepoint could not be ended: the transaction must not commit
@@ -270,6 +271,9 @@ func (c *conn) BeginTx(_ context.Context, _ driver.TxOptions) (driver.Tx, error)
 		return readTx{c}, c.control("BEGIN")
 	}
 	c.sealed = false
+	if !c.apart {
+		return writeTx{c}, nil
+	}
 	return writeTx{c}, c.control("SAVEPOINT one_update")
 }
 
@@ -290,12 +294,12 @@ type readTx struct{ c *conn }
 func (t readTx) Commit() error   { return t.c.control("ROLLBACK") }
 func (t readTx) Rollback() error { return t.c.control("ROLLBACK") }
 
-// writeTx is one update's savepoint.
+// writeTx is one update's part of the transaction of the batch.
 type writeTx struct{ c *conn }
 
 // Commit keeps the update's rows for the commit of the batch. An update that
-// calls it itself is undone: it would be claiming an end that only the store
-// can bring about.
+// calls it itself fails: it would be claiming an end that only the store can bring
+// about.
 func (t writeTx) Commit() error {
 	if !t.c.sealed {
 		return errors.Join(errEndedItself, t.Rollback())
@@ -303,11 +307,16 @@ func (t writeTx) Commit() error {
 	if t.c.rolledBack {
 		return t.c.lost()
 	}
+	if !t.c.apart {
+		return nil
+	}
 	return t.c.stick(t.c.control("RELEASE one_update"))
 }
 
+// Rollback undoes the update's rows where it has a savepoint. Elsewhere the writer
+// undoes the batch.
 func (t writeTx) Rollback() error {
-	if t.c.rolledBack {
+	if t.c.rolledBack || !t.c.apart {
 		return nil
 	}
 	err := t.c.control("ROLLBACK TO one_update")

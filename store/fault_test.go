@@ -153,6 +153,21 @@ func TestWriteLockHeldElsewhere(t *testing.T) {
 	wantErrors(t, []error{s.Update(t.Context(), putting(t, "a"))}, nil)
 }
 
+// Where no other transaction can be begun, those beside an update that failed fail too.
+func TestUpdatesThatCannotRunAgain(t *testing.T) {
+	s, _ := newStore(t)
+	refused := errors.New("refused")
+	errs := together(t, s, putting(t, "a"), func(*sql.Tx) error {
+		s.writer.fail(errors.New("the disk is gone"))
+		return refused
+	}, putting(t, "b"))
+	wantErrors(t, errs[1:2], refused)
+	for _, err := range []error{errs[0], errs[2]} {
+		wantText(t, err, "store stopped writing, restart to recover: the disk is gone")
+	}
+	wantIDs(t, s)
+}
+
 // When one update cannot be undone, nothing of its batch may be kept.
 func TestUpdateThatCannotBeUndone(t *testing.T) {
 	refused := errors.New("refused")
@@ -167,10 +182,11 @@ func TestUpdateThatCannotBeUndone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, path := newStore(t)
-			errs := together(t, s, putting(t, "a"), func(tx *sql.Tx) error {
+			first := func(*sql.Tx) error { return refused } // so that those behind it have savepoints
+			errs := together(t, s, first, putting(t, "a"), func(tx *sql.Tx) error {
 				control(t, s, "RELEASE one_update")
 				return errors.Join(put(t.Context(), tx, "half"), tt.after(tx))
-			})
+			})[1:]
 			for i, err := range errs {
 				if err == nil {
 					t.Errorf("update %d was told that it is durable", i)

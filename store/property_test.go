@@ -74,6 +74,7 @@ func (s *Store) perform(t *testing.T, p planned) (rows []string, err error) {
 		}
 	}()
 	err = s.Update(t.Context(), func(tx *sql.Tx) error {
+		rows = nil // it may run twice
 		for i := range p.rows {
 			rows = append(rows, fmt.Sprintf("%s-%d", p.id, i))
 			if err := put(t.Context(), tx, rows[i]); err != nil {

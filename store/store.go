@@ -78,9 +78,11 @@ func (s *Store) View(ctx context.Context, fn func(*sql.Tx) error) error {
 //     error is returned. Once fn runs, Update waits for the outcome, and an
 //     ended context only fails fn's later statements.
 //
-// fn runs at most once, in the caller's goroutine. All other updates wait for
-// it, so it must do nothing slow, and nothing outside the database. It must not
-// call Update (that waits for itself), keep the transaction, or end it.
+// fn runs in the caller's goroutine. It may run twice, where another update that shares
+// the commit fails: of the first time nothing is kept then, and what fn has set outside
+// the database it must set anew. Once it has failed it does not run again. All other
+// updates wait for it, so it must do nothing slow. It must not call Update (that waits
+// for itself), keep the transaction, or end it.
 func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -108,9 +108,10 @@ func together(t testing.TB, s *Store, fns ...func(*sql.Tx) error) []error {
 func hold(t testing.TB, s *Store) (release func(), held <-chan error) {
 	t.Helper()
 	started, end, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	first := sync.OnceFunc(func() { close(started) })
 	go func() {
 		result <- s.Update(t.Context(), func(*sql.Tx) error {
-			close(started)
+			first()
 			<-end
 			return nil
 		})
@@ -209,6 +210,49 @@ func TestFailedUpdateIsUndoneAlone(t *testing.T) {
 	)
 	wantErrors(t, errs, nil, refused, nil)
 	wantIDs(t, s, "before", "after")
+}
+
+// Those beside updates that failed run once more, and no further time; what failed does
+// not. All happens in one commit.
+func TestUpdatesRunAgainBesideOneThatFailed(t *testing.T) {
+	s, _ := newStore(t)
+	refused := errors.New("refused")
+	var runs [7]int
+	counting := func(i int, then error) func(*sql.Tx) error {
+		return func(tx *sql.Tx) error {
+			runs[i]++
+			return errors.Join(put(t.Context(), tx, strconv.Itoa(i)), then)
+		}
+	}
+	errs := together(t, s,
+		counting(0, nil),
+		func(tx *sql.Tx) error { // fails the second time
+			if err := counting(1, nil)(tx); err != nil || runs[1] == 1 {
+				return err
+			}
+			return refused
+		},
+		func(tx *sql.Tx) error { // finds another state the second time
+			runs[2]++
+			id := "2 beside 1"
+			if err := tx.QueryRowContext(t.Context(), "SELECT request_id FROM wallet_challenges WHERE request_id = '1'").Scan(new(string)); err != nil {
+				id = "2 alone"
+			}
+			return put(t.Context(), tx, id)
+		},
+		counting(3, refused),
+		counting(4, nil),
+		counting(5, refused),
+		counting(6, nil),
+	)
+	wantErrors(t, errs, nil, refused, nil, refused, nil, refused, nil)
+	wantIDs(t, s, "0", "2 alone", "4", "6")
+	if want := [...]int{2, 2, 2, 1, 1, 1, 1}; runs != want {
+		t.Errorf("the updates ran %v times, want %v", runs, want)
+	}
+	if got, want := s.Stats(), (Stats{Updates: 5, Commits: 1, LargestBatch: 5}); got != want {
+		t.Errorf("Stats = %+v, want %+v", got, want)
+	}
 }
 
 func TestErrorComesBackUnchanged(t *testing.T) {

@@ -21,7 +21,7 @@ const maxBatch = 128
 // when, and with which transaction.
 type update struct {
 	state   atomic.Int32 // waiting → taken (by the writer) or withdrawn (by the caller)
-	turn    chan *sql.Tx // the writer's word to go; nil when there will be no turn
+	turns   chan *sql.Tx // the writer's word to go, each time; nil when there will be no more
 	ran     chan error   // what the function returned
 	outcome chan error   // what became of it, sent once
 }
@@ -37,7 +37,7 @@ var errUnwound = errors.New("update did not return")
 
 func newUpdate() *update {
 	return &update{
-		turn:    make(chan *sql.Tx, 1),
+		turns:   make(chan *sql.Tx, 1),
 		ran:     make(chan error, 1),
 		outcome: make(chan error, 1),
 	}
@@ -46,24 +46,25 @@ func newUpdate() *update {
 // take claims the update for the writer; it is false if the caller has left.
 func (u *update) take() bool { return u.state.CompareAndSwap(waiting, taken) }
 
-// refuse ends an update without running it.
-func (u *update) refuse(err error) {
+// end tells an update what became of it. It waits for nobody: the caller of a function
+// that did not return has left.
+func (u *update) end(err error) {
 	u.outcome <- err
-	u.turn <- nil
+	u.turns <- nil
 }
 
-// await is the caller's side: wait for the turn, run, wait for the outcome.
+// await is the caller's side: wait for a turn, run, and hear what became of it.
 func (u *update) await(ctx context.Context, fn func(*sql.Tx) error) error {
 	var tx *sql.Tx
 	select {
-	case tx = <-u.turn:
+	case tx = <-u.turns:
 	case <-ctx.Done():
 		if u.state.CompareAndSwap(waiting, withdrawn) {
 			return ctx.Err()
 		}
-		tx = <-u.turn
+		tx = <-u.turns
 	}
-	if tx != nil {
+	for ; tx != nil; tx = <-u.turns {
 		u.run(tx, fn)
 	}
 	return <-u.outcome
@@ -141,12 +142,16 @@ func (w *writer) refuse(first *update, err error) {
 		refused = append(refused, u)
 	}
 	for _, u := range refused {
-		u.refuse(err)
+		u.end(err)
 	}
 }
 
 // batch runs first and those who wait behind it in one transaction, commits it
 // once, and tells them.
+//
+// Nearly every update succeeds, so at first none has a savepoint: with one, SQLite
+// copies each page that an update is the first to change. When one fails, all is rolled
+// back, those before it run again, and from then on each has its savepoint.
 func (w *writer) batch(first *update) {
 	if err := w.begin(); err != nil {
 		w.refuse(first, err)
@@ -156,27 +161,46 @@ func (w *writer) batch(first *update) {
 	for u, n := first, 1; u != nil; n++ {
 		if w.one(u) {
 			kept = append(kept, u)
+		} else if w.mixed() {
+			if err := w.startOver(); err != nil {
+				endAll(kept, err)
+				return
+			}
+			kept = w.each(kept)
 		}
 		u = nil
 		if n < maxBatch && w.spoiled() == nil {
 			u = w.nextOrYield()
 		}
 	}
-	err := w.end(len(kept))
-	for _, u := range kept {
-		u.outcome <- err
+	endAll(kept, w.end(len(kept)))
+}
+
+func endAll(updates []*update, err error) {
+	for _, u := range updates {
+		u.end(err)
 	}
 }
 
-// one gives the update its turn. It is true if its rows are in the batch, and
+// each gives every update a turn, and returns those whose rows are in the batch.
+func (w *writer) each(updates []*update) (kept []*update) {
+	for _, u := range updates {
+		if w.one(u) {
+			kept = append(kept, u)
+		}
+	}
+	return kept
+}
+
+// one gives the update a turn. It is true if its rows are in the batch, and
 // then the update still awaits the outcome.
 func (w *writer) one(u *update) bool {
 	tx, err := w.conn.BeginTx(context.Background(), nil)
 	if err != nil {
-		u.refuse(fmt.Errorf("starting update: %w", explain(err)))
+		u.end(fmt.Errorf("starting update: %w", explain(err)))
 		return false
 	}
-	u.turn <- tx
+	u.turns <- tx
 	if err = <-u.ran; err == nil {
 		if err = w.seal(tx); err == nil {
 			return true
@@ -184,11 +208,11 @@ func (w *writer) one(u *update) bool {
 	} else {
 		_ = tx.Rollback() // an error that matters spoils the batch
 	}
-	u.outcome <- err
+	u.end(err)
 	return false
 }
 
-// seal releases the savepoint of an update that succeeded.
+// seal ends the turn of an update that succeeded, and releases its savepoint.
 func (w *writer) seal(tx *sql.Tx) error {
 	_ = w.raw(func(c *conn) error { c.sealed = true; return nil })
 	err := tx.Commit()
@@ -206,13 +230,29 @@ func (w *writer) begin() error {
 		return w.broken
 	}
 	err := w.raw(func(c *conn) error {
-		c.rolledBack, c.cause, c.stuck = false, nil, nil
+		c.apart, c.rolledBack, c.cause, c.stuck = false, false, nil, nil
 		return c.control("BEGIN IMMEDIATE")
 	})
 	if err != nil {
 		return fmt.Errorf("starting transaction: %w", explain(err))
 	}
 	return nil
+}
+
+// mixed reports whether the rows of an update that failed may be in the transaction,
+// among those of the others.
+func (w *writer) mixed() (yes bool) {
+	_ = w.raw(func(c *conn) error { yes = !c.apart && !c.rolledBack; return nil })
+	return yes
+}
+
+// startOver undoes all of the batch, and has each update be undone by itself from now on.
+func (w *writer) startOver() error {
+	w.rollback()
+	if err := w.begin(); err != nil {
+		return err
+	}
+	return w.raw(func(c *conn) error { c.apart = true; return nil })
 }
 
 // end commits the batch, or rolls it back if none of its updates succeeded or
