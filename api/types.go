@@ -1,11 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -112,14 +113,16 @@ func (t Timestamp) MarshalJSON() ([]byte, error) {
 // which are all that RFC 3339 can write.
 func (t *Timestamp) UnmarshalJSON(data []byte) error {
 	var at time.Time
-	seconds, err := strconv.ParseInt(string(data), 10, 64)
-	if err == nil {
-		at = time.Unix(seconds, 0).UTC()
-	} else {
+	var err error
+	if bytes.HasPrefix(data, []byte{'"'}) {
 		var text string
 		if err = json.Unmarshal(data, &text); err == nil {
 			at, err = ParseTime(text)
 		}
+	} else {
+		var seconds int64
+		seconds, err = strconv.ParseInt(string(data), 10, 64)
+		at = time.Unix(seconds, 0).UTC()
 	}
 	if year := at.UTC().Year(); err != nil || year < 0 || year > 9999 {
 		return errors.New("want RFC 3339, or whole Unix seconds")
@@ -128,18 +131,48 @@ func (t *Timestamp) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// rfc3339 is the form of RFC 3339, section 5.6, of which package time takes more: a
-// comma before the fraction, an hour of one digit, an offset of a day.
-var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$`)
-
 // ParseTime reads RFC 3339 as package time writes it, with upper-case letters and
 // without leap seconds, and nothing else. A text can so be read in one way only,
 // whoever reads it.
 func ParseTime(text string) (time.Time, error) {
-	if !rfc3339.MatchString(text) {
+	if !isRFC3339(text) {
 		return time.Time{}, fmt.Errorf("want RFC 3339, got %.40q", text)
 	}
 	return time.Parse(time.RFC3339, text)
+}
+
+// isRFC3339 reports whether a text has the form of RFC 3339, section 5.6, of which
+// package time takes more: a comma before the fraction, an hour of one digit, an offset
+// of a day.
+func isRFC3339(text string) bool {
+	rest, ok := cutForm(text, "0000-00-00T00:00:00")
+	if fraction, has := strings.CutPrefix(rest, "."); has {
+		rest = strings.TrimLeft(fraction, "0123456789")
+		ok = ok && rest != fraction
+	}
+	if rest == "Z" {
+		return ok
+	}
+	offset, signed := strings.CutPrefix(rest, "+")
+	if !signed {
+		offset, signed = strings.CutPrefix(rest, "-")
+	}
+	end, isOffset := cutForm(offset, "00:00")
+	return ok && signed && isOffset && end == "" && offset < "24" && offset[3:] < "60"
+}
+
+// cutForm cuts off what has a form, in which 0 stands for any digit.
+func cutForm(text, form string) (rest string, ok bool) {
+	if len(text) < len(form) {
+		return text, false
+	}
+	for i := range len(form) {
+		digit := '0' <= text[i] && text[i] <= '9'
+		if form[i] == '0' && !digit || form[i] != '0' && text[i] != form[i] {
+			return text, false
+		}
+	}
+	return text[len(form):], true
 }
 
 // GrantCreateRequest is an owner's leave for a daemon address to mint credentials

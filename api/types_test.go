@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"regexp"
 	"testing"
 	"time"
 )
@@ -36,10 +37,15 @@ func TestTimestamp(t *testing.T) {
 
 // What is read is written as the same time, and reads as that again.
 func FuzzParseTime(f *testing.F) {
-	for _, text := range []string{"2026-03-01T12:00:00Z", "2026-03-01T12:00:00.123456789-23:59", "2026-03-01T12:00:00,5Z", "0000-01-01T00:00:00Z", "2026-02-29T00:00:00Z"} {
+	for _, text := range []string{"2026-03-01T12:00:00Z", "2026-03-01T12:00:00.123456789-23:59", "2026-03-01T12:00:00,5Z", "0000-01-01T00:00:00Z", "2026-02-29T00:00:00Z",
+		"2026-03-01T12:00:00.Z", "2026-03-01T12:00:00+24:00", "2026-03-01T12:00:00+23:60", "2026-03-01T12:00:00", "2026-03-01T12:00:00+", "2026-03-01T12:00:00z", "2026-03-01T12:00:00Z\n"} {
 		f.Add(text)
 	}
+	form := regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$`)
 	f.Fuzz(func(t *testing.T, text string) {
+		if got, want := isRFC3339(text), form.MatchString(text); got != want {
+			t.Errorf("%q: has the form: %t, want %t", text, got, want)
+		}
 		at, err := ParseTime(text)
 		if err != nil {
 			return
