@@ -271,6 +271,9 @@ func (c *conn) BeginTx(_ context.Context, _ driver.TxOptions) (driver.Tx, error)
 		return readTx{c}, c.control("BEGIN")
 	}
 	c.sealed = false
+	if c.rolledBack { // a savepoint would begin a transaction that nobody ends
+		return nil, c.lost()
+	}
 	if !c.apart {
 		return writeTx{c}, nil
 	}

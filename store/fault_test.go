@@ -119,6 +119,37 @@ func TestRollbackOfTheWholeTransaction(t *testing.T) {
 	wantIDs(t, s, "before", "b")
 }
 
+// What SQLite rolls back while updates run again is lost, and nothing else: the next
+// batch is written.
+func TestRollbackOfTheWholeTransactionWhileUpdatesRunAgain(t *testing.T) {
+	s, _ := newStore(t)
+	wantErrors(t, []error{s.Update(t.Context(), putting(t, "before"))}, nil)
+	refused := errors.New("refused")
+	runs, behind := 0, 0
+	errs := together(t, s,
+		putting(t, "a"),
+		func(tx *sql.Tx) error { // the second time SQLite rolls back, as when there is no room or memory
+			if runs++; runs == 1 {
+				return put(t.Context(), tx, "b")
+			}
+			_, err := tx.ExecContext(t.Context(), `INSERT OR ROLLBACK INTO wallet_challenges VALUES ('before', '', '', '', 1, 0, 0, 0)`)
+			return err
+		},
+		func(tx *sql.Tx) error { behind++; return put(t.Context(), tx, "c") },
+		func(*sql.Tx) error { return refused },
+	)
+	wantErrors(t, errs[:1], errBatchLost)
+	wantErrors(t, errs[2:], errBatchLost, refused)
+	if errs[1] == nil {
+		t.Error("the update that cost the batch was told that it is durable")
+	}
+	if behind != 1 {
+		t.Errorf("an update ran %d times, the last one in no transaction", behind)
+	}
+	wantErrors(t, []error{s.Update(t.Context(), putting(t, "after")), s.Update(t.Context(), putting(t, "later"))}, nil, nil)
+	wantIDs(t, s, "before", "after", "later")
+}
+
 // Should a statement ever run outside the store's transaction, its commit is
 // refused.
 func TestStrayCommitIsRefused(t *testing.T) {

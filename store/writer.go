@@ -153,7 +153,7 @@ func (w *writer) refuse(first *update, err error) {
 // copies each page that an update is the first to change. When one fails, all is rolled
 // back, those before it run again, and from then on each has its savepoint.
 func (w *writer) batch(first *update) {
-	if err := w.begin(); err != nil {
+	if err := w.begin(false); err != nil {
 		w.refuse(first, err)
 		return
 	}
@@ -225,12 +225,13 @@ func (w *writer) seal(tx *sql.Tx) error {
 	return nil
 }
 
-func (w *writer) begin() error {
+// begin starts the transaction of a batch, in which each update has a savepoint or none.
+func (w *writer) begin(apart bool) error {
 	if w.broken != nil {
 		return w.broken
 	}
 	err := w.raw(func(c *conn) error {
-		c.apart, c.rolledBack, c.cause, c.stuck = false, false, nil, nil
+		c.apart, c.rolledBack, c.cause, c.stuck = apart, false, nil, nil
 		return c.control("BEGIN IMMEDIATE")
 	})
 	if err != nil {
@@ -249,10 +250,7 @@ func (w *writer) mixed() (yes bool) {
 // startOver undoes all of the batch, and has each update be undone by itself from now on.
 func (w *writer) startOver() error {
 	w.rollback()
-	if err := w.begin(); err != nil {
-		return err
-	}
-	return w.raw(func(c *conn) error { c.apart = true; return nil })
+	return w.begin(true)
 }
 
 // end commits the batch, or rolls it back if none of its updates succeeded or
