@@ -27,14 +27,19 @@ type mint struct {
 	path           grant.Path
 	session        token.Session
 	intent         *audit.Record // who asks for what; durable and pending once it was decided
-	grant          grant.Grant   // whose ID is "" where none is required and none was found
-	policy         string        // the session policy, of the grant and the path that is asked for
-	until          time.Time     // when the grant ends
 	callDigest     []byte        // what the call is found by
 	keyDigest      []byte        // and by its Idempotency-Key; nil without one
-	seq            int64         // of the row that remembers the call
 	settleBy       time.Time     // when the intent is settled, if it has no outcome by then
-	first          bool          // nothing was remembered of the call, so its answer is a new one
+	decision
+}
+
+// decision is what was decided on a call, beside what its intent says.
+type decision struct {
+	first  bool        // nothing was remembered of the call, so its answer is a new one
+	seq    int64       // of the row that remembers it
+	grant  grant.Grant // whose ID is "" where none is required and none was found
+	policy string      // the session policy, of the grant and the path that is asked for
+	until  time.Time   // when the grant ends
 }
 
 // serveMintAWS mints AWS credentials for the bearer of a session who signed the

@@ -20,7 +20,9 @@ import (
 func (b *Broker) decide(c *call, m *mint) (*kept, error) {
 	var earlier *kept
 	var refusal error
+	asked := *m.intent
 	err := b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) (err error) {
+		m.decision, *m.intent = decision{}, asked // it may run twice
 		earlier, refusal, err = b.decideIn(ctx, tx, c, m)
 		return err
 	})
@@ -40,7 +42,6 @@ func (b *Broker) decide(c *call, m *mint) (*kept, error) {
 }
 
 func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (earlier *kept, refusal, err error) {
-	m.undecided()
 	stale := b.checkFresh(m, c.now)
 	row, err := known(ctx, tx, c, m, stale == nil)
 	m.first = err == nil && row == nil && stale == nil
@@ -60,12 +61,6 @@ func (b *Broker) decideIn(ctx context.Context, tx *sql.Tx, c *call, m *mint) (ea
 		return nil, refusal, b.keepRefusal(ctx, tx, c, m, asAPI(refusal))
 	}
 	return nil, nil, b.begin(ctx, tx, c, m)
-}
-
-// undecided takes back what a run of the transaction decided that nothing was kept of.
-func (m *mint) undecided() {
-	m.grant, m.policy, m.until, m.seq, m.first = grant.Grant{}, "", time.Time{}, 0, false
-	m.intent.Outcome, m.intent.TokenID, m.intent.Tenant, m.intent.GrantID = "", "", "", ""
 }
 
 // checkFresh refuses a call that was signed too long ago, or too far in the future.

@@ -112,19 +112,20 @@ func (b *Broker) verifyWallet(c *call, req api.WalletVerifyRequest, record *audi
 
 	var id identity.Identity
 	var refused *auth.Error
+	asked := *record
 	err = b.update(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) (err error) {
-		record := *record // which it may fill in twice
+		*record = asked // it may run twice
 		id, refused, err = b.Wallet.Finish(ctx, tx, req.RequestID, recovered, recoverErr, c.now)
 		if err != nil {
 			return err
 		}
 		if refused != nil {
 			record.Outcome, record.Reason = audit.Refused, refused.Code
-			return b.appendRefusal(ctx, tx, c, &record)
+			return b.appendRefusal(ctx, tx, c, record)
 		}
 		record.Outcome = audit.SignedIn
-		b.describe(&record, id)
-		if err := c.append(ctx, tx, &record); err != nil {
+		b.describe(record, id)
+		if err := c.append(ctx, tx, record); err != nil {
 			return err
 		}
 		_, err = identity.SignIn(ctx, tx, id, c.now)

@@ -1,9 +1,13 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 
@@ -198,5 +202,39 @@ func TestSecondRunWritesNoRecord(t *testing.T) {
 	var answer api.GrantRevokeResponse
 	if status, problem := w.k.Send(t, "POST", api.PathGrantRevoke, owner.Session.SessionJWT, api.GrantRevokeRequest{GrantID: g.GrantID}, &answer); problem != nil || !answer.Revoked {
 		t.Errorf("revoking what another revoked meanwhile: %d %+v, %+v", status, problem, answer)
+	}
+}
+
+// brokenWriter fails where the answer is written.
+type brokenWriter struct{ *httptest.ResponseRecorder }
+
+func (w brokenWriter) Write(p []byte) (int, error) {
+	if w.Code == http.StatusOK {
+		panic("the answer could not be written")
+	}
+	return w.ResponseRecorder.Write(p)
+}
+
+// What goes wrong once an identity is proven has a record that names it.
+func TestFailureBehindASignInNamesWhoSignedIn(t *testing.T) {
+	k := agentkeystest.New(t)
+	w := newWallet(t)
+	var start api.WalletStartResponse
+	if _, problem := k.Send(t, "POST", api.PathWalletStart, "", api.WalletStartRequest{Address: w.Address(), ChainID: 1}, &start); problem != nil {
+		t.Fatal(problem)
+	}
+	body, err := json.Marshal(api.WalletVerifyRequest{RequestID: start.RequestID, Signature: w.SignMessage(start.SIWEMessage)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("POST", api.PathWalletVerify, bytes.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	k.Broker.ServeHTTP(brokenWriter{httptest.NewRecorder()}, r)
+	all := records(t, k)
+	if got := all[0]; got.Outcome != audit.Refused || got.Reason != string(api.CodeInternal) {
+		t.Fatalf("recorded %+v, want that it failed", got)
+	}
+	if signedIn := all[1]; all[0].OmniAccount == "" || all[0].OmniAccount != signedIn.OmniAccount || all[0].Wallet != signedIn.Wallet {
+		t.Errorf("recorded that %q (%q) failed, want %q", all[0].OmniAccount, all[0].Wallet, signedIn.OmniAccount)
 	}
 }
