@@ -28,7 +28,7 @@ lint:
 
 bench:
 	$(GO) run ./bench
-	$(GO) test ./broker -run '^$$' -bench MintAWSOverBare -benchtime 12x
+	$(GO) test ./broker -run '^$$' -bench 'MintAWS(OverBare|MillionGrants)' -benchtime 12x
 
 fuzz:
 	@set -e; for package in $$($(GO) list ./...); do \
