@@ -21,12 +21,15 @@ func (b *Broker) concludeSuccess(c *call, m *mint, given Credentials) (*kept, er
 	record := m.outcome(audit.Confirmed, "")
 	record.CredentialID = given.AccessKeyID
 	answer, inTime := &kept{Credentials: b.answer(m, given), GrantID: m.grant.ID}, false
-	err := b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) (err error) {
-		if inTime, err = b.concludeRow(ctx, tx, m.row(), audit.Confirmed, answer); err != nil || !inTime {
-			return err
-		}
-		return c.append(ctx, tx, record)
-	})
+	sealed, err := b.seal(m.row(), answer)
+	if err == nil {
+		err = b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) (err error) {
+			if inTime, err = concludeRow(ctx, tx, m.row(), audit.Confirmed, sealed); err != nil || !inTime {
+				return err
+			}
+			return c.append(ctx, tx, record)
+		})
+	}
 	switch {
 	case err == nil && !inTime:
 		err = errTooLate()
@@ -103,8 +106,12 @@ func (b *Broker) concludeFailure(c *call, m *mint, cause error) error {
 // conclude makes an outcome without credentials durable in the database. One that its
 // deadline settled meanwhile has its outcome already.
 func (b *Broker) conclude(c *call, m *mint, record *audit.Record, refusal *api.Error) error {
+	sealed, err := b.seal(m.row(), keptRefusal(refusal))
+	if err != nil {
+		return err
+	}
 	return b.commit(c, api.CodeAuditUnavailable, func(ctx context.Context, tx *sql.Tx) error {
-		inTime, err := b.concludeRow(ctx, tx, m.row(), record.Outcome, keptRefusal(refusal))
+		inTime, err := concludeRow(ctx, tx, m.row(), record.Outcome, sealed)
 		if err != nil || !inTime {
 			return err
 		}

@@ -222,7 +222,11 @@ func (b *Broker) keepRefusal(ctx context.Context, tx *sql.Tx, c *call, m *mint, 
 	if !own || refusal.Code == api.CodeBudgetSpent || refusal.Code == api.CodeAWSNotConfigured {
 		return forgetRow(ctx, tx, m.row())
 	}
-	_, err := b.concludeRow(ctx, tx, m.row(), audit.Refused, keptRefusal(refusal))
+	sealed, err := b.seal(m.row(), keptRefusal(refusal))
+	if err != nil {
+		return err
+	}
+	_, err = concludeRow(ctx, tx, m.row(), audit.Refused, sealed)
 	return err
 }
 

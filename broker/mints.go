@@ -192,13 +192,9 @@ func forgetRow(ctx context.Context, tx *sql.Tx, row *mintRow) error {
 	return nil
 }
 
-// concludeRow gives a pending call its outcome, and its answer for a retry. It reports
-// false where the call was settled meanwhile, since its deadline had passed.
-func (b *Broker) concludeRow(ctx context.Context, tx *sql.Tx, row *mintRow, state string, answer *kept) (bool, error) {
-	sealed, err := b.seal(row, answer)
-	if err != nil {
-		return false, err
-	}
+// concludeRow gives a pending call its outcome, and its sealed answer for a retry. It
+// reports false where the call was settled meanwhile, since its deadline had passed.
+func concludeRow(ctx context.Context, tx *sql.Tx, row *mintRow, state string, sealed []byte) (bool, error) {
 	result, err := tx.ExecContext(ctx, `UPDATE mints SET state = $1, answer = $2
 		WHERE seq = $3 AND record_id = $4 AND state = 'pending'`, state, sealed, row.seq, row.recordID)
 	if err != nil {
@@ -244,7 +240,8 @@ func (m *mint) row() *mintRow {
 	return &mintRow{seq: m.seq, caller: m.caller(), requestID: m.request.RequestID, key: m.keyDigest, recordID: m.intent.ID}
 }
 
-// seal is nothing for a call that cannot be asked for again.
+// seal is nothing for a call that cannot be asked for again. That of credentials is made
+// before their transaction: all others wait for that.
 func (b *Broker) seal(row *mintRow, answer *kept) ([]byte, error) {
 	if answer == nil || row.key == nil {
 		return nil, nil

@@ -95,7 +95,11 @@ func (b *Broker) settleRow(ctx context.Context, tx *sql.Tx, c *call, row *mintRo
 	record := intent.Record
 	record.ID, record.Time, record.RequestID = "", c.now, c.requestID
 	record.Outcome, record.Reason, record.Settles = audit.Quarantined, string(api.CodeMintInterrupted), intent.ID
-	if ours, err := b.concludeRow(ctx, tx, row, audit.Quarantined, keptRefusal(errInterrupted())); err != nil || !ours {
+	sealed, err := b.seal(row, keptRefusal(errInterrupted()))
+	if err != nil {
+		return err
+	}
+	if ours, err := concludeRow(ctx, tx, row, audit.Quarantined, sealed); err != nil || !ours {
 		return err
 	}
 	return c.append(ctx, tx, &record)
